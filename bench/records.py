@@ -154,7 +154,7 @@ class RunMeta(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, Any]
     written: dict[str, Any]
     provenance: dict[str, Any]
-    device: Literal["cuda", "cpu"]
+    device: Literal["cuda", "cpu"] | None
     offered_rps: float | None = None
     window: Interval | None = None
     treatment: dict[str, Any] = {}
@@ -162,3 +162,16 @@ class RunMeta(msgspec.Struct, frozen=True, kw_only=True):
     missing: dict[str, str] = {}
     doubts: list[str] = []
     error: str | None = None
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """What a running job tells whoever watches: its phase, how far it is, and figures so far.
+
+    `total_s` is the phase's planned length, None where it cannot be known (loading).
+    """
+
+    job: str
+    phase: str
+    elapsed_s: float = 0.0
+    total_s: float | None = None
+    detail: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 MS_PER_S = 1_000.0
 US_PER_S = 1_000_000.0
+NS_PER_S = 1_000_000_000.0
 MINUTE_S = 60.0
 HOUR_S = 3_600.0
 DAY_S = 86_400.0

@@ -1,0 +1,106 @@
+"""From one experiment file to the parts that a run is made of, without loading weights.
+
+The only place that knows every plug-in family: whatever `assemble` accepts can be run, so
+`bench check` is this and nothing more.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.config import Experiment, choose, decode_experiment, read_toml
+from bench.model.load import check_model
+from bench.model.precision import PRECISIONS, Precision
+from bench.protocols import Arrivals, Lengths, Load, Policy, Prompts
+from bench.serving.policies import POLICIES
+from bench.workload.arrivals import ARRIVALS
+from bench.workload.lengths import LENGTHS
+from bench.workload.load import LOADS
+from bench.workload.prompts import PROMPTS
+
+
+class SystemParts(msgspec.Struct, frozen=True, kw_only=True):
+    """One system's plug-ins."""
+
+    precision: Precision
+    policy: Policy
+    attention: str
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """An experiment with every plug-in table turned into the plug-in."""
+
+    experiment: Experiment
+    written: dict[str, Any]
+    config_file: str
+    arrivals: Arrivals
+    input_tokens: Lengths
+    output_tokens: Lengths
+    prompts: Prompts
+    load: Load
+    systems: dict[str, SystemParts]
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the whole experiment with every default filled in, as plain values."""
+        config: dict[str, Any] = msgspec.to_builtins(self.experiment)
+        workload = config["workload"]
+        for key in ("arrivals", "input_tokens", "output_tokens", "prompts"):
+            part = getattr(self, key)
+            workload[key] = _table(workload[key], part)
+        config["load"] = _table(config["load"], self.load)
+        for name, system in self.systems.items():
+            table = config["systems"][name]
+            table["precision"] = _table(table["precision"], system.precision)
+            table["batching"] = _table(table["batching"], system.policy)
+        return config
+
+
+def assemble(path: Path, *, model_id: str | None = None) -> Parts:
+    """Read an experiment file and build its parts.
+
+    Raises ConfigError for anything wrong in the file, NotAvailable where its model cannot exist here.
+    """
+    parts = assemble_written(read_toml(path), str(path), model_id=model_id)
+    check_model(parts.experiment.model)
+    return parts
+
+
+def assemble_written(written: dict[str, Any], where: str, *, model_id: str | None = None) -> Parts:
+    """Build the parts from an already parsed file; `where` names it in errors."""
+    experiment = decode_experiment(written, where, model_id=model_id)
+    workload = experiment.workload
+    return Parts(
+        experiment=experiment,
+        written=_with_model(written, experiment),
+        config_file=where,
+        arrivals=choose(ARRIVALS, workload.arrivals, where, "workload.arrivals"),
+        input_tokens=choose(LENGTHS, workload.input_tokens, where, "workload.input_tokens"),
+        output_tokens=choose(LENGTHS, workload.output_tokens, where, "workload.output_tokens"),
+        prompts=choose(PROMPTS, workload.prompts, where, "workload.prompts"),
+        load=choose(LOADS, experiment.load, where, "load"),
+        systems={
+            name: SystemParts(
+                precision=choose(PRECISIONS, system.precision, where, f"systems.{name}.precision"),
+                policy=choose(POLICIES, system.batching, where, f"systems.{name}.batching"),
+                attention=system.attention,
+            )
+            for name, system in experiment.systems.items()
+        },
+    )
+
+
+def _with_model(written: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
+    """Return the file's tables with a model named on the command line put in."""
+    if written.get("model", {}).get("id") == experiment.model.id:
+        return written
+    model = msgspec.to_builtins(experiment.model)
+    return written | {"model": {key: value for key, value in model.items() if value is not None}}
+
+
+def _table(written: str | dict[str, Any], part: object) -> dict[str, Any]:
+    kind = written if isinstance(written, str) else written["kind"]
+    fields: dict[str, Any] = msgspec.to_builtins(part)
+    return {"kind": kind} | fields

@@ -1,0 +1,247 @@
+"""The parent of a run: one process per job, one folder per job, nothing lost.
+
+A job that crashes, runs out of memory or is killed is a recorded result: its folder says so, the
+other jobs go on, and the run ends with exit code 3. Ctrl-C ends the running job, keeps what it has
+measured, and the run can be resumed: jobs whose folder is complete are not repeated.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import msgspec
+
+from bench import errors, provenance, store
+from bench.analysis.cost import resolve_price
+from bench.analysis.metrics import offline_throughput
+from bench.errors import BenchError, NotAvailable, ResultError, RunFailed
+from bench.meters.nvml import probe_nvml
+from bench.records import Event, RunMeta
+from bench.run.assemble import Parts, assemble_written
+from bench.run.job import REFERENCE_LOGITS, run_job
+from bench.run.plan import Job, offline_jobs, window_jobs
+from bench.units import per_day_to_rps
+
+Watch = Callable[[Event], None]
+
+
+class Interrupted(RunFailed):
+    """Somebody stopped the run; what was measured is kept and it can be resumed."""
+
+    exit_code = 130
+
+
+def new_folder(parts: Parts, results: Path) -> Path:
+    """Create the experiment's folder with its `experiment.json` and return it."""
+    facts = provenance.collect()
+    folder = results / "runs" / Path(parts.config_file).stem / provenance.stamp(facts["commit"])
+    if folder.exists():
+        raise ResultError(f"{folder}: exists already; wait a second and run again")
+    price = resolve_price(_gpu_name(parts), parts.experiment.assumptions.usd_per_gpu_hour)
+    store.write_experiment(
+        folder,
+        store.ExperimentMeta(
+            schema=store.SCHEMA,
+            name=parts.experiment.name,
+            config_file=parts.config_file,
+            config=parts.resolved(),
+            written=parts.written,
+            argv=provenance.command(),
+            provenance=facts,
+            price=msgspec.to_builtins(price),
+        ),
+    )
+    return folder
+
+
+def reopen(folder: Path) -> Parts:
+    """Return the parts of a run that is to be resumed, as they were when it started."""
+    meta = store.read_experiment(folder)
+    return assemble_written(meta.written, meta.config_file)
+
+
+def run_experiment(parts: Parts, folder: Path, watch: Watch) -> list[str]:
+    """Run every job of `folder` that is not complete; return one line per job that failed.
+
+    Raises Interrupted on Ctrl-C, and the job's own error where the baseline cannot be loaded at all.
+    """
+    systems = list(parts.experiment.systems)
+    failures: dict[str, str] = {}
+    with _reference_logits(folder):
+        for job in offline_jobs(folder, systems):
+            if failure := _ensure(job, watch):
+                failures[job.system] = failure
+                if job.system == parts.experiment.baseline:
+                    raise RunFailed(f"{folder}: {failure}; without the baseline nothing can be compared")
+        rate_rps = _common_rate(parts, folder)
+        protocol = parts.experiment.protocol
+        lines = list(failures.values())
+        for job in window_jobs(folder, systems, protocol.repeats, protocol.order, rate_rps):
+            if job.system in failures:
+                continue
+            if failure := _ensure(job, watch):
+                lines.append(failure)
+    return lines
+
+
+def planned_s(parts: Parts) -> float:
+    """Estimate the whole run's length from the protocol, loading apart, in seconds."""
+    protocol = parts.experiment.protocol
+    per_window = protocol.warmup_s + protocol.window_s
+    return len(parts.systems) * (protocol.warmup_s + protocol.offline_s + protocol.repeats * per_window)
+
+
+def _common_rate(parts: Parts, folder: Path) -> float:
+    """Return the rate of all window jobs and write it into `experiment.json`."""
+    meta = store.read_experiment(folder)
+    if meta.rate_rps is not None:
+        return meta.rate_rps
+    baseline = store.read_run(folder / f"{parts.experiment.baseline}.offline")
+    capacity = offline_throughput(baseline)
+    workload_rps = per_day_to_rps(parts.experiment.workload.requests_per_day)
+    rate_rps = parts.load.rate_rps(capacity.value, workload_rps)
+    store.write_experiment(folder, msgspec.structs.replace(meta, rate_rps=rate_rps))
+    return rate_rps
+
+
+def _ensure(job: Job, watch: Watch) -> str | None:
+    """Run `job` unless its folder is complete; return a line about its failure, None if it is well."""
+    needs_reference = job.kind == "offline" and not (Path(job.experiment_folder) / REFERENCE_LOGITS).exists()
+    if store.is_complete(job.folder) and not (needs_reference and _pending_offline(job)):
+        return None
+    if job.folder.exists():
+        shutil.rmtree(job.folder)
+    failure = _execute(job, watch)
+    if failure is None:
+        return None
+    if isinstance(failure, NotAvailable):
+        raise failure
+    return f"{job.name} failed: {failure}"
+
+
+def _pending_offline(job: Job) -> bool:
+    """Say whether another system's offline job still needs the baseline's reference logits."""
+    systems = store.read_experiment(Path(job.experiment_folder)).config["systems"]
+    baseline = next(iter(systems))
+    others = (Path(job.experiment_folder) / f"{name}.offline" for name in systems if name != baseline)
+    return job.system == baseline and not all(store.is_complete(folder) for folder in others)
+
+
+def _execute(job: Job, watch: Watch) -> BenchError | None:
+    """Run one job in a fresh process; return its error, None when its folder is complete."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=run_job, args=(job, sender), name=job.name)
+    process.start()
+    sender.close()
+    try:
+        with _terminate_as_interrupt():
+            error = _follow(receiver, watch)
+            process.join()
+    except KeyboardInterrupt:
+        _stop(process)
+        raise Interrupted(
+            f"interrupted; what was measured is in {job.experiment_folder}; "
+            f"go on with: bench run --resume {job.experiment_folder}"
+        ) from None
+    if process.exitcode == 0 and error is None:
+        return None
+    error = error or RunFailed(_death(process.exitcode))
+    if not (job.folder / store.RUN_FILE).exists():
+        _record_death(job, str(error))
+    return error
+
+
+def _follow(receiver: Connection, watch: Watch) -> BenchError | None:
+    """Pass the job's events on until it closes its end; return the error that it reported."""
+    error: BenchError | None = None
+    while True:
+        try:
+            message: Any = receiver.recv()
+        except EOFError:
+            return error
+        if isinstance(message, Event):
+            watch(message)
+        else:
+            kind, text = message
+            error = getattr(errors, kind, RunFailed)(text)
+
+
+def _stop(process: multiprocessing.process.BaseProcess) -> None:
+    """Give the job time to write what it has, then end it."""
+    if process.is_alive() and process.pid is not None:
+        os.kill(process.pid, signal.SIGINT)
+    process.join(timeout=30)
+    if process.is_alive():
+        process.kill()
+        process.join()
+
+
+def _death(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        name = signal.Signals(-exit_code).name
+        hint = " (the system ran out of memory?)" if name == "SIGKILL" else ""
+        return f"its process was ended by {name}{hint}"
+    return f"its process ended with code {exit_code} and left no result; see log.txt in its folder"
+
+
+def _record_death(job: Job, message: str) -> None:
+    """Write the folder of a job whose process could not do so itself."""
+    meta = store.read_experiment(Path(job.experiment_folder))
+    store.write_run(
+        job.folder,
+        RunMeta(
+            schema=store.SCHEMA,
+            status="failed",
+            source="measured",
+            kind=job.kind,
+            system=job.system,
+            repeat=job.repeat,
+            config=meta.config,
+            written=meta.written,
+            provenance=meta.provenance,
+            device=None,
+            offered_rps=job.rate_rps,
+            error=message,
+        ),
+        [],
+        [],
+    )
+
+
+@contextmanager
+def _reference_logits(folder: Path) -> Iterator[None]:
+    """Keep the baseline's logits while an offline job may still need them; remove them when all is done."""
+    yield
+    (folder / REFERENCE_LOGITS).unlink(missing_ok=True)
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Treat a polite SIGTERM like Ctrl-C, so that a scheduler's stop loses nothing."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _gpu_name(parts: Parts) -> str | None:
+    """Return the name of the GPU that the run will use, None for a CPU run."""
+    if parts.experiment.model.device == "cpu":
+        return None
+    status = probe_nvml()
+    return status.gpus[0].name if status.gpus else None

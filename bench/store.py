@@ -1,0 +1,198 @@
+"""Run folders: written once, read back whole, refused when they are newer than this code.
+
+An experiment's folder `results/runs/<config>/<stamp>-<commit>/` holds `experiment.json` and one
+folder per job (`baseline.offline`, `baseline.1`, `optimized.1`, …). A job's folder holds
+`requests.parquet`, `telemetry.parquet`, for the offline job `quality.parquet`, and `run.json`, which
+is written last and atomically: its presence means that the job has ended and all else is there.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from bench.errors import ResultError
+from bench.records import Completion, Run, RunMeta, Sample
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+SCHEMA = 1
+"""Version of the run folder.
+
+1  first: requests, telemetry, quality as Parquet; run.json; experiment.json.
+"""
+
+RUN_FILE = "run.json"
+EXPERIMENT_FILE = "experiment.json"
+
+
+class ExperimentMeta(msgspec.Struct, frozen=True, kw_only=True):
+    """`experiment.json`: what every job of the folder shares.
+
+    `config` is the experiment as resolved, `written` as it stood in the file; `price` and
+    `capacity_rps` are filled in as they become known, so that a summary needs this folder alone.
+    """
+
+    schema: int
+    name: str
+    config_file: str
+    config: dict[str, Any]
+    written: dict[str, Any]
+    argv: list[str]
+    provenance: dict[str, Any]
+    price: dict[str, Any]
+    rate_rps: float | None = None
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` so that `path` either does not exist or is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a Struct or plain value as indented JSON, atomically."""
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=1))
+
+
+def write_run(
+    folder: Path,
+    meta: RunMeta,
+    requests: Sequence[Completion],
+    telemetry: Sequence[Sample],
+    quality: pa.Table | None = None,
+) -> None:
+    """Write one job's folder; `run.json` comes last."""
+    import pyarrow.parquet as pq
+
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(_table(requests, _request_schema()), folder / "requests.parquet", compression="zstd")
+    pq.write_table(_table(telemetry, _telemetry_schema()), folder / "telemetry.parquet", compression="zstd")
+    if quality is not None:
+        pq.write_table(quality, folder / "quality.parquet", compression="zstd")
+    write_json(folder / RUN_FILE, meta)
+
+
+def read_run(folder: Path) -> Run:
+    """Read one job's folder.
+
+    Raises ResultError when it is incomplete, damaged, or written by a newer bench.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    meta = _decode(folder / RUN_FILE, RunMeta)
+    try:
+        quality = folder / "quality.parquet"
+        return Run(
+            folder=folder.name,
+            meta=meta,
+            requests=pq.read_table(folder / "requests.parquet"),
+            telemetry=pq.read_table(folder / "telemetry.parquet"),
+            quality=pq.read_table(quality) if quality.exists() else None,
+        )
+    except (OSError, pa.ArrowException) as error:
+        raise ResultError(
+            f"{folder}: a table of this run cannot be read ({error}); run the job again"
+        ) from error
+
+
+def read_experiment(folder: Path) -> ExperimentMeta:
+    """Read an experiment folder's `experiment.json`; ResultError as for `read_run`."""
+    return _decode(folder / EXPERIMENT_FILE, ExperimentMeta)
+
+
+def write_experiment(folder: Path, meta: ExperimentMeta) -> None:
+    """Write `experiment.json`."""
+    write_json(folder / EXPERIMENT_FILE, meta)
+
+
+def is_experiment(folder: Path) -> bool:
+    """Say whether `folder` is an experiment's folder."""
+    return (folder / EXPERIMENT_FILE).is_file()
+
+
+def is_complete(folder: Path) -> bool:
+    """Say whether a job's folder holds a job that ended well."""
+    return (folder / RUN_FILE).is_file() and _decode(folder / RUN_FILE, RunMeta).status == "complete"
+
+
+def read_runs(folder: Path) -> list[Run]:
+    """Read every ended job of an experiment's folder, ordered by system and repeat."""
+    runs = [read_run(path.parent) for path in sorted(folder.glob(f"*/{RUN_FILE}"))]
+    return sorted(runs, key=lambda run: (run.meta.system, run.meta.kind, run.meta.repeat))
+
+
+def _decode(path: Path, target: type[T]) -> T:
+    try:
+        raw: Any = msgspec.json.decode(path.read_bytes())
+    except OSError as error:
+        raise ResultError(f"{path}: cannot be read ({error.strerror}); is this a run folder?") from error
+    except msgspec.DecodeError as error:
+        raise ResultError(f"{path}: is no valid JSON ({error}); the file is damaged, run again") from error
+    schema = raw.get("schema") if isinstance(raw, dict) else None
+    if not isinstance(schema, int):
+        raise ResultError(f"{path}: has no schema number; it was not written by bench")
+    if schema > SCHEMA:
+        raise ResultError(
+            f"{path}: has schema {schema}, newer than the {SCHEMA} that this bench reads; upgrade bench"
+        )
+    try:
+        return msgspec.convert(raw, target)
+    except msgspec.ValidationError as error:
+        raise ResultError(f"{path}: does not fit schema {schema}: {error}") from error
+
+
+def _table(rows: Sequence[msgspec.Struct], schema: pa.Schema) -> pa.Table:
+    import pyarrow as pa
+
+    columns = {name: [getattr(row, name) for row in rows] for name in schema.names}
+    return pa.table(columns, schema=schema)
+
+
+def _request_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    times = ("due_s", "sent_s", "admitted_s", "first_token_s", "done_s")
+    stages = ("tokenize_s", "queue_s", "prefill_s", "decode_s", "detokenize_s")
+    counts = ("prompt_tokens", "output_tokens", "padded_tokens", "batch_id", "batch_size")
+    return pa.schema(
+        [("uid", pa.int64())]
+        + [(name, pa.float64()) for name in times]
+        + [(name, pa.int32()) for name in counts]
+        + [("admit_reason", pa.string()), ("status", pa.string()), ("error", pa.string())]
+        + [(name, pa.float64()) for name in stages]
+        + [("itl_ms", pa.list_(pa.float32()))]
+    )
+
+
+def _telemetry_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("t_s", pa.float64()),
+            ("read_s", pa.float64()),
+            ("field", pa.string()),
+            ("value", pa.float64()),
+            ("gpu_uuid", pa.string()),
+        ]
+    )

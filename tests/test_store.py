@@ -1,0 +1,113 @@
+"""Run folders are written once, read back whole, and refused with a remedy when they cannot be read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from bench import store
+from bench.errors import ResultError
+from bench.records import Completion, Interval, RunMeta, Sample
+
+META = RunMeta(
+    schema=store.SCHEMA,
+    status="complete",
+    source="measured",
+    kind="window",
+    system="baseline",
+    repeat=1,
+    config={"name": "x"},
+    written={"name": "x"},
+    provenance={"commit": None},
+    device="cpu",
+    offered_rps=2.0,
+    window=Interval(start_s=1.0, end_s=3.0),
+    missing={"energy_j": "no GPU"},
+)
+ROWS = [
+    Completion(
+        uid=0, due_s=1.0, sent_s=1.001, admitted_s=1.1, first_token_s=1.5, done_s=2.0, prompt_tokens=7,
+        output_tokens=3, padded_tokens=0, batch_id=0, batch_size=1, admit_reason="size", queue_s=0.1,
+        prefill_s=0.4, decode_s=0.5, itl_ms=(250.0, 250.0),
+    ),
+    Completion(uid=1, due_s=1.5, sent_s=1.5, status="rejected", error="queue full"),
+]  # fmt: skip
+SAMPLES = [Sample(t_s=1.0, read_s=0.0001, field="rss_gb", value=0.5)]
+
+
+def test_what_was_written_is_read_back(tmp_path: Path) -> None:
+    store.write_run(tmp_path / "baseline.1", META, ROWS, SAMPLES)
+    run = store.read_run(tmp_path / "baseline.1")
+    assert run.meta == META
+    assert run.quality is None
+    rows = [msgspec.convert(row, Completion) for row in run.requests.to_pylist()]
+    assert rows == ROWS
+    assert [msgspec.convert(row, Sample) for row in run.telemetry.to_pylist()] == SAMPLES
+
+
+def test_not_measured_stays_null_and_never_becomes_zero(tmp_path: Path) -> None:
+    store.write_run(tmp_path / "r", META, ROWS, [])
+    row = store.read_run(tmp_path / "r").requests.to_pylist()[1]
+    assert row["done_s"] is None
+    assert row["batch_size"] is None
+    assert row["itl_ms"] is None
+
+
+def test_the_same_data_gives_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        store.write_run(tmp_path / name, META, ROWS, SAMPLES)
+    for file in ("requests.parquet", "telemetry.parquet", "run.json"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_a_folder_without_run_json_is_not_a_run(tmp_path: Path) -> None:
+    store.write_run(tmp_path / "r", META, ROWS, SAMPLES)
+    (tmp_path / "r" / "run.json").unlink()
+    assert not store.is_complete(tmp_path / "r")
+    assert store.read_runs(tmp_path) == []
+    with pytest.raises(ResultError, match="run folder"):
+        store.read_run(tmp_path / "r")
+
+
+def test_a_failed_run_is_not_complete(tmp_path: Path) -> None:
+    store.write_run(tmp_path / "r", msgspec.structs.replace(META, status="failed", error="oom"), [], [])
+    assert not store.is_complete(tmp_path / "r")
+    assert store.read_run(tmp_path / "r").meta.error == "oom"
+
+
+def test_a_newer_schema_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    store.write_run(tmp_path / "r", META, ROWS, SAMPLES)
+    path = tmp_path / "r" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": store.SCHEMA + 1}))
+    with pytest.raises(ResultError, match="upgrade bench"):
+        store.read_run(tmp_path / "r")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema": 1}'])
+def test_a_damaged_run_json_is_one_clear_line(tmp_path: Path, text: str) -> None:
+    store.write_run(tmp_path / "r", META, ROWS, SAMPLES)
+    (tmp_path / "r" / "run.json").write_text(text)
+    with pytest.raises(ResultError) as caught:
+        store.read_run(tmp_path / "r")
+    assert "run.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_table_is_named(tmp_path: Path) -> None:
+    store.write_run(tmp_path / "r", META, ROWS, SAMPLES)
+    (tmp_path / "r" / "requests.parquet").write_bytes(b"not parquet")
+    with pytest.raises(ResultError, match="run the job again"):
+        store.read_run(tmp_path / "r")
+
+
+def test_an_interrupted_write_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.store.os.replace", broken)
+    with pytest.raises(KeyboardInterrupt):
+        store.write_json(tmp_path / "x.json", {"a": 1})
+    assert list(tmp_path.iterdir()) == []
