@@ -5,9 +5,9 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line."""
-    from bench.cli import app
+    from bench import cli
 
-    app()
+    cli.main()
 
 
 if __name__ == "__main__":

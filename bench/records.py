@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Status = Literal["ok", "error", "timeout", "rejected"]
 RunStatus = Literal["complete", "failed", "cancelled"]
 Source = Literal["measured", "simulated", "replayed"]
-ValueSource = Literal["measured", "derived", "assumed", "simulated", "replayed", "missing"]
+ValueSource = Literal["measured", "derived", "assumed", "simulated", "replayed", "stated", "missing"]
 Stop = Literal["exact", "natural"]
 JobKind = Literal["offline", "window"]
 

@@ -1,0 +1,1 @@
+"""Pure functions of recorded data: metrics, comparison, verdict."""

@@ -1,0 +1,1 @@
+"""Models, precisions, engines: the only room that knows torch."""

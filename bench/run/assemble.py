@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from bench.config import Experiment, choose, decode_experiment, read_toml
-from bench.model.load import check_model
+from bench.model.locate import check_model
 from bench.model.precision import PRECISIONS, Precision
 from bench.protocols import Arrivals, Lengths, Load, Policy, Prompts
 from bench.serving.policies import POLICIES

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import queue
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 
 from bench.clock import Clock
+from bench.errors import RunFailed
 from bench.protocols import Engine, Policy, Vocabulary
 from bench.records import Completion, Interval, Request
 from bench.run.assemble import Parts
@@ -33,7 +34,8 @@ _POLL_S = 0.25
 _MIN_BATCHES = 2
 """A saturated run is at least this many batches long, however slow they are."""
 _OUTSTANDING_BATCHES = 2
-_CHUNK = 256
+_CHUNK = 512
+"""Requests of a saturated run that are drawn before it starts; only a fast system needs more."""
 
 
 class Emit(Protocol):
@@ -95,7 +97,8 @@ def drive_offline(drive: Drive, subject: Subject, emit: Emit) -> None:
     """Keep the system saturated for the protocol's `offline_s` after a warm-up; fill `drive`.
 
     `facts["offline_started_s"]` is the end of the last warm-up batch and `offline_ended_s` the end of
-    the last batch that counts: between them only whole batches lie.
+    the last batch: between them lie whole batches only. Raises RunFailed with the requests' own error
+    when none of the first ones is served.
     """
     protocol = subject.parts.experiment.protocol
     clock, server = subject.clock, subject.server()
@@ -108,28 +111,27 @@ def drive_offline(drive: Drive, subject: Subject, emit: Emit) -> None:
     total_s = protocol.warmup_s + protocol.offline_s
     server.start()
     started_s = clock.now_s()
-    boundaries: list[float] = []
+    warm_s = started_s + protocol.warmup_s
     try:
         for _ in range(_OUTSTANDING_BATCHES * subject.policy.max_batch):
             submit()
-        while not _enough(boundaries, started_s + protocol.warmup_s, protocol.offline_s):
+        while not _enough(batch_ends_s(drive.completions), warm_s, protocol.offline_s):
+            _raise_if_dead(server)
             try:
-                completion = answered.get(timeout=_POLL_S)
+                drive.completions.append(answered.get(timeout=_POLL_S))
             except queue.Empty:
-                server.check()
+                pass
             else:
-                drive.completions.append(completion)
-                if completion.done_s is not None and completion.done_s not in boundaries[-1:]:
-                    boundaries.append(completion.done_s)
+                _raise_if_hopeless(drive.completions, _OUTSTANDING_BATCHES * subject.policy.max_batch)
                 submit()
             elapsed_s = clock.now_s() - started_s
             emit("offline", min(elapsed_s, total_s), total_s, f"{len(drive.completions)} done")
     finally:
         server.close()
-    while not answered.empty():
-        drive.completions.append(answered.get())
-    warm_s = _first_after(boundaries, started_s + protocol.warmup_s)
-    drive.facts |= {"offline_started_s": warm_s, "offline_ended_s": boundaries[-1]}
+        while not answered.empty():
+            drive.completions.append(answered.get())
+    ends_s = [end_s for end_s in batch_ends_s(drive.completions) if end_s >= warm_s]
+    drive.facts |= {"offline_started_s": ends_s[0], "offline_ended_s": ends_s[-1]}
 
 
 def drive_window(drive: Drive, subject: Subject, emit: Emit, *, rate_rps: float, repeat: int) -> None:
@@ -159,7 +161,7 @@ def drive_window(drive: Drive, subject: Subject, emit: Emit, *, rate_rps: float,
     try:
         while clock.now_s() < window.end_s or (len(ended) < len(scored) and clock.now_s() < give_up_s):
             clock.sleep_until(clock.now_s() + _POLL_S)
-            server.check()
+            _raise_if_dead(server)
             elapsed_s = clock.now_s() - start_s
             phase = "warm-up" if elapsed_s < protocol.warmup_s else "window"
             phase = phase if elapsed_s < scheduled_s else "drain"
@@ -184,17 +186,29 @@ def _endless(subject: Subject) -> Iterator[Request]:
     return requests()
 
 
-def _enough(boundaries: list[float], warm_s: float, offline_s: float) -> bool:
+def batch_ends_s(completions: Sequence[Completion]) -> list[float]:
+    """Return when each batch gave its last answer, ascending; batches that failed count too."""
+    ends_s: dict[int, float] = {}
+    for completion in completions:
+        if completion.batch_id is not None and completion.done_s is not None:
+            ends_s[completion.batch_id] = max(completion.done_s, ends_s.get(completion.batch_id, 0.0))
+    return sorted(ends_s.values())
+
+
+def _enough(ends_s: list[float], warm_s: float, offline_s: float) -> bool:
     """Say whether enough whole batches have ended after the warm-up."""
-    first = _first_after(boundaries, warm_s)
-    if first is None:
-        return False
-    after = [t for t in boundaries if t > first]
-    return len(after) >= _MIN_BATCHES and after[-1] - first >= offline_s
+    counted = [end_s for end_s in ends_s if end_s >= warm_s]
+    return len(counted) > _MIN_BATCHES and counted[-1] - counted[0] >= offline_s
 
 
-def _first_after(boundaries: list[float], t_s: float) -> float | None:
-    return next((b for b in boundaries if b >= t_s), None)
+def _raise_if_dead(server: Server) -> None:
+    if server.error is not None:
+        raise server.error
+
+
+def _raise_if_hopeless(completions: list[Completion], enough: int) -> None:
+    if len(completions) >= enough and all(c.status != "ok" for c in completions):
+        raise RunFailed(f"every request failed, the first with: {completions[0].error}")
 
 
 def _figures(ended: list[Completion], expected: int) -> str:

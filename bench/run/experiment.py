@@ -22,7 +22,8 @@ import msgspec
 
 from bench import errors, provenance, store
 from bench.analysis.cost import resolve_price
-from bench.analysis.metrics import offline_throughput
+from bench.analysis.summary import offline_rps
+from bench.analysis.system import SystemRuns
 from bench.errors import BenchError, NotAvailable, ResultError, RunFailed
 from bench.meters.nvml import probe_nvml
 from bench.records import Event, RunMeta
@@ -93,11 +94,9 @@ def run_experiment(parts: Parts, folder: Path, watch: Watch) -> list[str]:
     return lines
 
 
-def planned_s(parts: Parts) -> float:
-    """Estimate the whole run's length from the protocol, loading apart, in seconds."""
-    protocol = parts.experiment.protocol
-    per_window = protocol.warmup_s + protocol.window_s
-    return len(parts.systems) * (protocol.warmup_s + protocol.offline_s + protocol.repeats * per_window)
+def job_count(parts: Parts) -> int:
+    """Return how many jobs the experiment consists of."""
+    return len(parts.systems) * (1 + parts.experiment.protocol.repeats)
 
 
 def _common_rate(parts: Parts, folder: Path) -> float:
@@ -105,8 +104,9 @@ def _common_rate(parts: Parts, folder: Path) -> float:
     meta = store.read_experiment(folder)
     if meta.rate_rps is not None:
         return meta.rate_rps
-    baseline = store.read_run(folder / f"{parts.experiment.baseline}.offline")
-    capacity = offline_throughput(baseline)
+    name = parts.experiment.baseline
+    offline = store.read_run(folder / f"{name}.offline")
+    capacity = offline_rps(SystemRuns(name=name, offline=offline, windows=[]))
     workload_rps = per_day_to_rps(parts.experiment.workload.requests_per_day)
     rate_rps = parts.load.rate_rps(capacity.value, workload_rps)
     store.write_experiment(folder, msgspec.structs.replace(meta, rate_rps=rate_rps))

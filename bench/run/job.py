@@ -13,19 +13,21 @@ import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench import provenance, store
 from bench.clock import WallClock
-from bench.errors import BenchError
-from bench.meters.gpu import open_meters
-from bench.meters.sampling import Sampler, SampleLog
-from bench.model.device import Device, resolve_device
+from bench.errors import BenchError, RunFailed
+from bench.meters.host import HostMeter
+from bench.meters.nvml import open_gpu, probe_nvml
+from bench.meters.sampling import SampleLog, Sampler
+from bench.model.device import cuda_uuid, use_cpu_threads
 from bench.model.engine import GenerateEngine
-from bench.model.load import LoadedModel, load_model
+from bench.model.load import LoadedModel, load_model, resolve_device
 from bench.model.memory import reset_peaks, torch_memory
 from bench.model.scoring import held_out_ids, score_heldout
 from bench.model.treatment import check_treatment
+from bench.protocols import Meter
 from bench.records import Event, RunMeta, RunStatus
 from bench.run.assemble import Parts, assemble_written
 from bench.run.drive import Drive, Subject, drive_offline, drive_window
@@ -34,6 +36,9 @@ from bench.run.plan import Job
 if TYPE_CHECKING:
     import pyarrow as pa
 
+GPU_FIELDS = ("power_w", "energy_j", "memory_used_gb")
+"""Fields whose absence the results must explain."""
+_NOTHING_SAMPLED = SampleLog(samples=(), missing={}, facts={}, simulated=False, max_gap_s=0.0, failures=())
 REFERENCE_LOGITS = ".baseline-logits.f32"
 """Scratch in the experiment's folder: the baseline's log-probabilities on the held-out text."""
 
@@ -51,7 +56,10 @@ def run_job(job: Job, events: Connection) -> None:
     status: RunStatus = "failed"
     problem: tuple[str, str] | None = None
     try:
-        _measure(job, recording, events)
+        try:
+            _measure(job, recording, events)
+        finally:
+            recording.stop_meters()
         status = "complete"
     except KeyboardInterrupt:
         status, problem = "cancelled", ("RunFailed", "interrupted")
@@ -76,17 +84,30 @@ class _Recording:
         self.parts: Parts = assemble_written(self.experiment.written, self.experiment.config_file)
         self.provenance = provenance.collect()
         self.clock = WallClock()
-        self.device: Device | None = None
+        self.device: Literal["cuda", "cpu"] | None = None
+        self.meters: dict[str, Meter] = {}
         self.sampler: Sampler | None = None
+        self.log: SampleLog | None = None
         self.drive = Drive()
         self.treatment: dict[str, Any] = {}
         self.facts: dict[str, Any] = {}
         self.missing: dict[str, str] = {}
         self.quality: pa.Table | None = None
 
+    def stop_meters(self) -> None:
+        """End sampling; raise RunFailed when a GPU was lost on the way, which makes the run invalid."""
+        if self.sampler is None or self.log is not None:
+            return
+        self.log = self.sampler.stop()
+        for meter in self.meters.values():
+            meter.close()
+        for failure in self.log.failures:
+            if failure.kind == "lost":
+                raise RunFailed(f"the {failure.meter} was lost while it was measured: {failure.error}")
+
     def write(self, status: RunStatus, error: str | None) -> None:
         """Write the run folder."""
-        log = self.sampler.stop() if self.sampler else SampleLog.empty()
+        log = self.log or _NOTHING_SAMPLED
         store.write_run(
             self.job.folder, self._meta(status, error, log), self.drive.completions, log.samples, self.quality
         )
@@ -102,13 +123,13 @@ class _Recording:
             config=self.experiment.config,
             written=self.experiment.written,
             provenance=self.provenance,
-            device=self.device.kind if self.device else None,
+            device=self.device,
             offered_rps=self.job.rate_rps,
             window=self.drive.window,
             treatment=self.treatment,
-            facts=log.facts | self.drive.facts | self.facts,
+            facts={"meters": log.facts, "sampler_max_gap_s": log.max_gap_s} | self.drive.facts | self.facts,
             missing=log.missing | self.missing,
-            doubts=list(log.failures),
+            doubts=[f"{failure.meter} meter {failure.kind}: {failure.error}" for failure in log.failures],
             error=error,
         )
 
@@ -123,15 +144,15 @@ def _measure(job: Job, recording: _Recording, events: Connection) -> None:
         events.send(Event(job=job.name, phase=phase, elapsed_s=elapsed_s, total_s=total_s, detail=detail))
 
     emit("load")
-    device = recording.device = resolve_device(experiment.model)
-    recording.facts |= device.facts
-    meters = open_meters(device.gpu_uuid, allow_modelled=experiment.model.device == "auto")
-    recording.sampler = Sampler(meters, clock, 1 / experiment.protocol.sample_hz)
+    device = recording.device = resolve_device(experiment.model.device)
+    recording.facts["cpu_threads"] = use_cpu_threads(experiment.model.cpu_threads)
+    recording.meters = _open_meters(recording, device)
+    recording.sampler = Sampler(recording.meters, clock, 1 / experiment.protocol.sample_hz)
     recording.sampler.start()
     loaded = load_model(experiment.model, system.precision, system.attention, device)
-    recording.facts |= loaded.facts
+    recording.facts |= {"model": loaded.facts, "load_s": loaded.load_s}
     recording.treatment = check_treatment(loaded, system.precision, system.attention)
-    recording.facts["weights_bytes"] = recording.treatment["resident_bytes"]
+    recording.facts["weights_bytes"] = recording.treatment["total_bytes"]
 
     engine = GenerateEngine(loaded, clock)
     reset_peaks(device)
@@ -142,12 +163,37 @@ def _measure(job: Job, recording: _Recording, events: Connection) -> None:
         drive_offline(recording.drive, subject, emit)
     else:
         drive_window(recording.drive, subject, emit, rate_rps=job.rate_rps, repeat=job.repeat)
-    peaks, absent = torch_memory(device)
-    recording.facts |= peaks
-    recording.missing |= absent
+    for name, figure in torch_memory(device).items():
+        if figure.value is None:
+            recording.missing[name] = figure.note
+        else:
+            recording.facts[name] = figure.value
     if job.kind == "offline":
         emit("quality")
         _score(job, recording, loaded)
+
+
+def _open_meters(recording: _Recording, device: Literal["cuda", "cpu"]) -> dict[str, Meter]:
+    """Open the host's meter and that of the GPU in use.
+
+    A modelled NVML library counts as the GPU of a run whose device is "auto": the whole path can then be
+    tried on a machine without one, and everything that comes of it is marked simulated.
+    """
+    meters: dict[str, Meter] = {"host": HostMeter()}
+    status = probe_nvml()
+    modelled = status.simulated and recording.parts.experiment.model.device == "auto"
+    if device == "cuda":
+        gpu = open_gpu(cuda_uuid())
+    elif modelled and status.gpus:
+        gpu = open_gpu(status.gpus[0].uuid)
+    else:
+        why = "the run is on the CPU" if status.available else f"no GPU: {status.reason}"
+        recording.missing |= dict.fromkeys(GPU_FIELDS, why)
+        return meters
+    facts = gpu.facts
+    recording.facts |= {"gpu_name": facts.get("name"), "gpu_uuid": facts.get("uuid")}
+    recording.facts |= {key: facts.get(key) for key in ("driver", "memory_total_gb", "memory_api")}
+    return meters | {"gpu": gpu}
 
 
 def _score(job: Job, recording: _Recording, loaded: LoadedModel) -> None:
@@ -162,11 +208,11 @@ def _score(job: Job, recording: _Recording, loaded: LoadedModel) -> None:
         return
     logits = Path(job.experiment_folder) / REFERENCE_LOGITS
     is_baseline = job.system == experiment.baseline
-    ids = held_out_ids(loaded.vocabulary, quality.tokens)
-    recording.facts["quality_tokens"] = len(ids)
+    text = held_out_ids(loaded.vocabulary, quality.tokens)
+    recording.facts |= {"quality_tokens": len(text.ids), "quality_note": text.note}
     recording.quality = score_heldout(
         loaded,
-        ids,
+        text.ids,
         window=quality.window,
         stride=quality.stride,
         reference=None if is_baseline else logits,

@@ -1,0 +1,90 @@
+"""What a comparison holds: rows, the day's totals, and everything noticed on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from bench.analysis.change import Change
+from bench.analysis.system import Context, Doubt, missing
+from bench.records import Value
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One metric in both systems. `known` is False for a metric that bench does not define."""
+
+    name: str
+    label: str
+    unit: str
+    baseline: Value
+    optimized: Value
+    change: Change
+    known: bool = True
+
+    @property
+    def title(self) -> str:
+        """The label with its unit."""
+        return f"{self.label}, {self.unit}" if self.unit else self.label
+
+
+class PerDay(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure at the workload's daily volume; `saved` is baseline minus optimized."""
+
+    label: str
+    unit: str
+    baseline: float | None
+    optimized: float | None
+    saved: float | None
+
+
+class Side(msgspec.Struct, frozen=True, kw_only=True):
+    """What of a metric set is not a metric: its name, origin and circumstances."""
+
+    name: str
+    origin: str
+    context: Context | None
+    saturated: bool
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that can be said about the pair without judging it.
+
+    `findings` state where the figures lie (objective, GPU memory, grid), `tradeoffs` what is traded for what.
+    `allowed` are checked circumstances that differ by explicit allowance, `differences` the settings of
+    the two systems that differ.
+    """
+
+    baseline: Side
+    optimized: Side
+    rows: dict[str, Row]
+    per_day: tuple[PerDay, ...]
+    requests_per_day: float
+    doubts: tuple[Doubt, ...]
+    findings: tuple[str, ...] = ()
+    tradeoffs: tuple[str, ...] = ()
+    differences: dict[str, tuple[Any, Any]] = {}
+    allowed: tuple[str, ...] = ()
+
+    @property
+    def bare(self) -> bool:
+        """Whether either side is a bare CSV, so that nothing but its figures is known."""
+        return self.baseline.context is None or self.optimized.context is None
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether any change has an interval."""
+        return any(row.change.low is not None for row in self.rows.values())
+
+    def row(self, name: str) -> Row:
+        """Return a metric's row; one with both values missing where neither side has it."""
+        lack = missing("neither side has this metric")
+        nothing = Row(
+            name=name,
+            label=name,
+            unit="",
+            baseline=lack,
+            optimized=lack,
+            change=Change(direction="not comparable"),
+        )
+        return self.rows.get(name, nothing)

@@ -1,0 +1,154 @@
+"""The two metric CSVs: `metric,baseline_value,notes` and `metric,optimized_value,notes`.
+
+Their shape is fixed because a notebook reads them; `notes` may be absent. The value column's name says
+which side a file is. Numbers are plain; an empty cell means *not measured* and its note says why. Text
+that is no number is refused with file and line, so that no NaN ever enters a verdict.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+
+from bench.analysis.metrics import METRICS, REQUIRED
+from bench.analysis.system import Doubt, MetricSet, missing
+from bench.errors import ResultError
+from bench.records import Value, ValueSource
+
+Role = Literal["baseline", "optimized"]
+COLUMNS: dict[str, Role] = {"baseline_value": "baseline", "optimized_value": "optimized"}
+SOURCES: dict[str, ValueSource] = {
+    "measured": "measured",
+    "derived": "derived",
+    "simulated": "simulated",
+    "replayed": "replayed",
+}
+"""First words of the notes that bench writes."""
+SIGNIFICANT = 6
+"""Significant digits of a written value; more would be noise."""
+NEVER_ZERO = frozenset(REQUIRED)
+"""Metrics that cannot be 0 of anything that ran: a 0 there means *not measured* in other tools."""
+
+
+def render(values: Mapping[str, Value], role: Role) -> str:
+    """Return one side's CSV. The same values give the same bytes."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["metric", f"{role}_value", "notes"])
+    for name, value in values.items():
+        writer.writerow([name, plain(value.value), value.note])
+    return out.getvalue()
+
+
+def plain(value: float | None, digits: int = SIGNIFICANT) -> str:
+    """Return a number without exponent or trailing zeros; the empty string for None.
+
+    >>> plain(0.0000123456789)
+    '0.0000123457'
+    """
+    if value is None:
+        return ""
+    text: str = np.format_float_positional(value, precision=digits, fractional=False, trim="-")
+    return text
+
+
+def role_of(text: str, where: str) -> Role:
+    """Return which side a CSV's header says it is; ResultError when it is no metrics CSV."""
+    header = next(csv.reader(io.StringIO(text.removeprefix("\ufeff"))), [])
+    names = [cell.strip() for cell in header]
+    if len(names) < 2 or names[0] != "metric" or names[2:] not in ([], ["notes"]) or names[1] not in COLUMNS:
+        raise ResultError(
+            f"{where}, line 1: the header is {','.join(names) or 'empty'}; expected "
+            "metric,baseline_value,notes or metric,optimized_value,notes"
+        )
+    return COLUMNS[names[1]]
+
+
+def parse(text: str, where: str) -> MetricSet:
+    """Read one CSV; `where` is its name in messages.
+
+    Raises ResultError, one line per fault, for a wrong header, text, NaN or infinity in a number cell,
+    a negative value where none can be, and duplicate metrics. A missing row, an empty cell and an
+    unknown metric are kept as such and become doubts.
+    """
+    role = role_of(text, where)
+    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff")))
+    next(reader)
+    table = _Table(where)
+    for cells in reader:
+        if any(cell.strip() for cell in cells):
+            table.add(reader.line_num, cells)
+    if table.faults:
+        raise ResultError("\n".join(table.faults))
+    absent = [name for name in REQUIRED if name not in table.values]
+    for name in absent:
+        table.doubt("missing row", f"{where} has no row {name}", f"add the row, or measure {name}")
+    # The six come first, whatever the file's order, so that two files compare row by row.
+    first = {name: table.values.get(name, missing(f"{where} has no such row")) for name in REQUIRED}
+    return MetricSet(name=role, origin=where, values=first | table.values, doubts=tuple(table.doubts))
+
+
+class _Table:
+    """The rows read so far, with what was wrong with them."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.values: dict[str, Value] = {}
+        self.faults: list[str] = []
+        self.doubts: list[Doubt] = []
+        self._lines: dict[str, int] = {}
+
+    def doubt(self, key: str, text: str, remedy: str) -> None:
+        self.doubts.append(Doubt(key=key, text=text, remedy=remedy))
+
+    def add(self, line: int, cells: list[str]) -> None:
+        at = f"{self.where}, line {line}"
+        name = cells[0].strip()
+        if len(cells) < 2 or len(cells) > 3:
+            self.faults.append(f"{at}: {len(cells)} cells; expected metric, value and perhaps notes (quoted)")
+        elif name in self._lines:
+            first = self._lines[name]
+            self.faults.append(f"{at}: {name} stands already in line {first}; keep one of the two rows")
+        else:
+            self._lines[name] = line
+            self._keep(at, name, cells[1].strip(), cells[2].strip() if len(cells) == 3 else "")
+
+    def _keep(self, at: str, name: str, cell: str, note: str) -> None:
+        if name not in METRICS:
+            self.doubt("unknown metric", f"{at}: {name!r} is no metric of bench; shown, not judged", "")
+        if not cell:
+            reason = note or f"the cell in {self.where} is empty and gives no reason"
+            self.values[name] = missing(reason)
+            return
+        number = _number(cell)
+        if number is None:
+            self.faults.append(
+                f"{at}: {name} is {cell!r}, no finite number; leave the cell empty if not measured"
+            )
+        elif number < 0 and name in METRICS:
+            self.faults.append(f"{at}: {name} is {cell}, and it cannot be negative")
+        elif number == 0 and name in NEVER_ZERO:
+            self.doubt("zero", f"{at}: {name} is 0, which nothing that ran can have", "leave the cell empty")
+            self.values[name] = missing(f"{self.where} says 0, which is impossible; taken as not measured")
+        else:
+            self.values[name] = Value(value=number, source=_source(note), note=note)
+
+
+def _number(cell: str) -> float | None:
+    """Return the finite number that `cell` is; underscores and locale commas are not accepted."""
+    try:
+        number = float(cell)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and "_" not in cell else None
+
+
+def _source(note: str) -> ValueSource:
+    """Return what a note written by bench says of its source; any other figure is as stated."""
+    word = note.split(maxsplit=1)[0].rstrip(":") if note else ""
+    return SOURCES.get(word, "stated")

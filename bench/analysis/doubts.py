@@ -1,0 +1,241 @@
+"""Every reason to distrust a system's result, each with what would remove it.
+
+`DOUBTS` is the whole list: one function each, from the recorded runs and the metrics to a doubt or
+nothing. A doubt never changes a number; it stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from bench.analysis import energy, latency
+from bench.analysis.recorded import length_s, scored, series, window_of
+from bench.analysis.stats import minimum_count
+from bench.analysis.system import Doubt, SystemRuns
+from bench.records import Run, Value
+from bench.units import BYTES_PER_GB, PERCENT
+
+Values = Mapping[str, Value]
+Find = Callable[[SystemRuns, Values], Doubt | None]
+
+MAX_LAG_SHARE = 0.05
+MAX_THROTTLED_SHARE = 0.01
+MAX_DISAGREEMENT = 0.05
+MAX_HALF_WIDTH = 0.10
+MIN_REPEATS = 3
+SMALL_MODEL_BYTES = 0.5 * BYTES_PER_GB
+PERCENTILES = {"p99": 0.99, "p95": 0.95, "p90": 0.90, "p50": 0.50}
+
+
+def find_doubts(system: SystemRuns, values: Values) -> tuple[Doubt, ...]:
+    """Return every doubt about a system's result, those recorded during its runs first."""
+    texts = dict.fromkeys(text for run in [*system.runs, *_failed(system)] for text in run.meta.doubts)
+    recorded = [_doubt(system, "recorded", text, "see the run's folder") for text in texts]
+    found = [find(system, values) for find in DOUBTS.values()]
+    return tuple(recorded + [doubt for doubt in found if doubt is not None])
+
+
+def incomplete(system: SystemRuns, values: Values) -> Doubt | None:
+    """Doubt a result from which repeats are absent: the worst ones may be those that died."""
+    failed = _failed(system)
+    if not failed:
+        return None
+    text = f"{len(failed)} of {len(system.windows)} repeats did not complete: {failed[0].meta.error}"
+    return _doubt(system, "incomplete", text, "run the failed jobs again")
+
+
+def few_requests(system: SystemRuns, values: Values) -> Doubt | None:
+    """Doubt percentiles with fewer than ten requests beyond them in a repeat."""
+    if not system.measured:
+        return None
+    n = min(scored(run).n for run in system.measured)
+    thin = [name for name, share in PERCENTILES.items() if n < minimum_count(share)]
+    if not thin:
+        return None
+    need = minimum_count(PERCENTILES[thin[0]])
+    text = f"{n} requests per repeat are too few for {', '.join(thin)} ({thin[0]} needs {need})"
+    factor = minimum_count(PERCENTILES["p95"]) / max(n, 1)
+    remedy = f"make window_s {factor:.1f} times as long for p95" if factor > 1 else "read p99 as indicative"
+    return _doubt(system, "few requests", text, remedy)
+
+
+def few_repeats(system: SystemRuns, values: Values) -> Doubt | None:
+    """Doubt a result with too few repeats for an interval worth the name."""
+    n = len(system.measured)
+    if n == 0 or n >= MIN_REPEATS:
+        return None
+    what = "one repeat gives no interval" if n == 1 else f"{n} repeats give a very wide interval"
+    return _doubt(system, "few repeats", what, "set protocol.repeats to 5")
+
+
+def wide_interval(system: SystemRuns, values: Values) -> Doubt | None:
+    """Doubt a p95 latency that varies much between repeats."""
+    p95 = values.get("p95_latency_ms")
+    if p95 is None or not p95.value or p95.low is None or p95.high is None:
+        return None
+    half = (p95.high - p95.low) / 2.0 / p95.value
+    if half <= MAX_HALF_WIDTH:
+        return None
+    times = (half / MAX_HALF_WIDTH) ** 2
+    text = f"the 95 % interval of p95 latency is +/- {half * PERCENT:.0f} % wide"
+    return _doubt(system, "wide interval", text, f"about {times:.0f} times as many repeats bring it to 10 %")
+
+
+def dispatch_lag(system: SystemRuns, values: Values) -> Doubt | None:
+    """Doubt latencies to which the harness's own lateness contributes."""
+    lag, p50 = values.get("dispatch_lag_p99_ms"), values.get("p50_latency_ms")
+    if lag is None or p50 is None or lag.value is None or not p50.value:
+        return None
+    share = lag.value / p50.value
+    if share <= MAX_LAG_SHARE:
+        return None
+    text = (
+        f"requests left late: dispatch lag p99 is {lag.value:.3g} ms, {share * PERCENT:.0f} % of p50 latency"
+    )
+    return _doubt(system, "dispatch lag", text, "free the CPU cores, or lower the rate")
+
+
+def saturation(system: SystemRuns, values: Values) -> Doubt | None:
+    """Doubt a latency measured while the queue grew."""
+    grown = [g for g in map(latency.growth, system.measured) if g.saturated]
+    if not grown:
+        return None
+    worst = max(grown, key=lambda g: g.backlog)
+    text = (
+        f"the queue grew through the window in {len(grown)} of {len(system.measured)} repeats (by "
+        f"{worst.backlog:.0f} requests; latency x {worst.latency_ratio:.1f}): arrivals exceed capacity"
+    )
+    return _doubt(system, "saturation", text, "lower the load, or read throughput instead of latency")
+
+
+def throttling(system: SystemRuns, values: Values) -> Doubt | None:
+    """Doubt a result during which the GPU slowed itself down."""
+    worst, cause = 0.0, ""
+    for run in system.measured:
+        for field in sorted(_fields(run)):
+            if field.startswith("throttle_") and field.endswith("_s"):
+                share = _throttled_share(run, field)
+                if share > worst:
+                    worst, cause = share, field.removeprefix("throttle_").removesuffix("_s").replace("_", " ")
+    if worst <= MAX_THROTTLED_SHARE:
+        return None
+    text = f"the GPU throttled for {worst * PERCENT:.0f} % of a window ({cause})"
+    return _doubt(system, "throttling", text, "cool the GPU or fix its clocks below the limit; run again")
+
+
+def sampler_gaps(system: SystemRuns, values: Values) -> Doubt | None:
+    """Doubt memory and power means from samples with holes."""
+    lowest, what = 1.0, ""
+    for run in system.measured:
+        for field in ("power_w", "memory_used_gb", "rss_gb"):
+            for samples in series(run, field).values():
+                covered = energy.coverage(samples, window_of(run))
+                if covered < lowest:
+                    lowest, what = covered, field
+    if lowest >= energy.MIN_COVERAGE:
+        return None
+    text = f"the {what} samples cover only {lowest * PERCENT:.0f} % of a window"
+    return _doubt(system, "sampler gaps", text, "lower protocol.sample_hz, or free a CPU core")
+
+
+def counter_disagrees(system: SystemRuns, values: Values) -> Doubt | None:
+    """Doubt joules when counter and power samples tell different stories."""
+    shares = [share for run in system.measured if (share := energy.disagreement(run)) is not None]
+    if not shares or max(shares) <= MAX_DISAGREEMENT:
+        return None
+    text = f"energy counter and power samples disagree by {max(shares) * PERCENT:.0f} %"
+    return _doubt(
+        system, "counter disagrees", text, "lengthen the window; vary the arrivals; check the driver"
+    )
+
+
+def short_energy_window(system: SystemRuns, values: Values) -> Doubt | None:
+    """Doubt joules from a handful of counter ticks."""
+    fewest: int | None = None
+    for run in system.measured:
+        devices = energy.metered(run)
+        for device in [] if isinstance(devices, str) else devices:
+            if device.ticks is not None:
+                fewest = device.ticks if fewest is None else min(fewest, device.ticks)
+    if fewest is None or fewest >= energy.MIN_TICKS:
+        return None
+    text = f"only {fewest} energy-counter ticks lie inside a window"
+    return _doubt(system, "short energy window", text, "lengthen protocol.window_s")
+
+
+def counter_discarded(system: SystemRuns, values: Values) -> Doubt | None:
+    """Doubt joules that had to come from power samples because the counter failed."""
+    note = values["estimated_energy_kwh_per_1k_requests"].note if values else ""
+    if "went backwards" not in note and "did not advance" not in note:
+        return None
+    text = f"the energy counter was unusable in some repeat ({note})"
+    return _doubt(system, "counter discarded", text, "check the driver; run again")
+
+
+def dirty_checkout(system: SystemRuns, values: Values) -> Doubt | None:
+    """Doubt a result that no commit can reproduce."""
+    if not any(run.meta.provenance.get("dirty") for run in system.runs):
+        return None
+    text = "the code differed from its commit, so nobody else can repeat this run"
+    return _doubt(system, "dirty checkout", text, "commit, then run again")
+
+
+def random_weights(system: SystemRuns, values: Values) -> Doubt | None:
+    """Doubt anything about outputs when the weights are random."""
+    if not any(run.meta.config.get("model", {}).get("weights") == "random" for run in system.runs):
+        return None
+    text = "the weights are random: speed, memory and power are real, output quality has no meaning"
+    return _doubt(system, "random weights", text, "measure quality with the pretrained weights")
+
+
+def small_model(system: SystemRuns, values: Values) -> Doubt | None:
+    """Doubt conclusions for large models from a small one."""
+    sizes = [size for run in system.runs if (size := run.meta.facts.get("weights_bytes")) is not None]
+    if not sizes or max(sizes) >= SMALL_MODEL_BYTES:
+        return None
+    text = f"the model has {max(sizes) / BYTES_PER_GB:.2g} GB of weights: overheads rule, not bandwidth"
+    return _doubt(system, "small model", text, "do not carry the result over to a larger model; measure that")
+
+
+DOUBTS: dict[str, Find] = {
+    "incomplete": incomplete,
+    "saturation": saturation,
+    "few requests": few_requests,
+    "few repeats": few_repeats,
+    "wide interval": wide_interval,
+    "dispatch lag": dispatch_lag,
+    "throttling": throttling,
+    "sampler gaps": sampler_gaps,
+    "counter disagrees": counter_disagrees,
+    "counter discarded": counter_discarded,
+    "short energy window": short_energy_window,
+    "dirty checkout": dirty_checkout,
+    "random weights": random_weights,
+    "small model": small_model,
+}
+
+
+def _doubt(system: SystemRuns, key: str, text: str, remedy: str) -> Doubt:
+    return Doubt(key=key, text=f"{system.name}: {text}", remedy=remedy)
+
+
+def _failed(system: SystemRuns) -> list[Run]:
+    return [run for run in system.windows if run.meta.status != "complete"]
+
+
+def _fields(run: Run) -> set[str]:
+    import pyarrow.compute as pc
+
+    return set(pc.unique(run.telemetry.column("field")).to_pylist())
+
+
+def _throttled_share(run: Run, field: str) -> float:
+    """Return the share of the window that a cumulative throttle counter advanced by."""
+    window = window_of(run)
+    worst = 0.0
+    for samples in series(run, field).values():
+        ends = np.interp([window.start_s, window.end_s], samples.t_s, samples.values)
+        worst = max(worst, float(ends[1] - ends[0]) / length_s(window))
+    return worst

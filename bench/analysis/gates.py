@@ -1,0 +1,182 @@
+"""The gates of the verdict: what must hold whatever the benefits.
+
+Each gate passes, fails, is unclear (an interval straddles its limit), was not measured, or, with bare
+CSVs, is assumed. The service level is judged by the upper end of the p95 interval: the doubt counts
+against the optimization.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import msgspec
+
+from bench.analysis.comparison import Comparison
+from bench.config import Objectives, Quality
+from bench.records import Value
+from bench.units import PERCENT
+
+Outcome = Literal["pass", "fail", "unclear", "not measured", "assumed"]
+SETTLED_BEYOND = 200
+"""More repeats than this are not worth naming: the figure lies on its threshold."""
+
+
+class Gate(msgspec.Struct, frozen=True, kw_only=True):
+    """One condition and how it came out. `settle` says how much more running an unclear one needs."""
+
+    name: str
+    outcome: Outcome
+    text: str
+    settle: str = ""
+
+
+def judge(comparison: Comparison, objectives: Objectives, quality: Quality) -> tuple[Gate, ...]:
+    """Return every gate in the order in which it binds."""
+    return (
+        comparability(comparison),
+        errors(comparison, objectives),
+        load(comparison),
+        sla(comparison, objectives),
+        output_quality(comparison, quality),
+        energy(comparison),
+    )
+
+
+def comparability(comparison: Comparison) -> Gate:
+    """Judge whether like was compared with like; `compare` has refused everything not allowed."""
+    if comparison.allowed:
+        text = f"allowed to differ: {'; '.join(comparison.allowed)}"
+        return Gate(name="comparability", outcome="pass", text=text)
+    if comparison.bare:
+        text = "bare CSVs do not say on which GPU, load and prompts they were measured"
+        return Gate(name="comparability", outcome="assumed", text=text)
+    return Gate(name="comparability", outcome="pass", text="same GPU, driver, model, seed, traffic and load")
+
+
+def errors(comparison: Comparison, objectives: Objectives) -> Gate:
+    """Judge the optimized system's error rate by the upper end of its interval."""
+    value, limit = comparison.row("error_rate").optimized, objectives.max_error_rate
+    if value.value is None:
+        return _absent(comparison, "errors", "error_rate", f"the error rate is not known: {value.note}")
+    text = f"error rate {value.value * PERCENT:.2g} % against at most {limit * PERCENT:g} %"
+    return _at_most("errors", value, limit, text)
+
+
+def load(comparison: Comparison) -> Gate:
+    """Judge whether the optimized system carries the common rate at all."""
+    if not comparison.optimized.saturated:
+        text = "bare CSVs do not say" if comparison.bare else "the queue does not grow at the common rate"
+        return Gate(name="load", outcome="assumed" if comparison.bare else "pass", text=text)
+    if comparison.baseline.saturated:
+        text = "both systems saturate at the common rate, so neither has a latency; lower the load"
+        return Gate(name="load", outcome="not measured", text=text)
+    text = "the optimized system cannot carry the common rate: its queue grows through the window"
+    return Gate(name="load", outcome="fail", text=text)
+
+
+def sla(comparison: Comparison, objectives: Objectives) -> Gate:
+    """Judge p95 latency against the objective by the upper end of its interval."""
+    limit = objectives.p95_latency_ms
+    if limit is None:
+        return Gate(name="SLA", outcome="pass", text="no latency objective is set")
+    value = comparison.row("p95_latency_ms").optimized
+    if value.value is None:
+        return Gate(name="SLA", outcome="not measured", text=f"p95 latency is not known: {value.note}")
+    interval = ""
+    if value.low is not None and value.high is not None:
+        interval = f" (95 % interval {value.low:.4g} to {value.high:.4g})"
+    text = f"p95 latency {value.value:.4g} ms{interval} against at most {limit:g} ms"
+    return _at_most("SLA", value, limit, text)
+
+
+def output_quality(comparison: Comparison, limits: Quality) -> Gate:
+    """Judge perplexity ratio, mean KL and top-1 agreement against the stated tolerance.
+
+    A pair of bare CSVs carries no quality: it is assumed by the scenario. A run that could have
+    measured it and did not is not measured.
+    """
+    ppl = comparison.row("perplexity")
+    kl, agree = comparison.row("mean_kl").optimized, comparison.row("top1_agreement").optimized
+    lacking = [value for value in (ppl.baseline, ppl.optimized, kl, agree) if value.value is None]
+    if lacking:
+        return _absent(
+            comparison, "quality", "mean_kl", f"output quality was not measured: {lacking[0].note}"
+        )
+    assert ppl.baseline.value is not None
+    assert ppl.optimized.value is not None
+    ratio = Value(value=ppl.optimized.value / ppl.baseline.value, source="derived", note="")
+    parts = [
+        _at_most("quality", ratio, limits.max_perplexity_ratio, f"perplexity ratio {ratio.value:.4f}"),
+        _at_most("quality", kl, limits.max_mean_kl, f"mean KL {kl.value:.2g} nats"),
+        _at_most(
+            "quality", _negated(agree), -limits.min_top1_agreement, f"top-1 agreement {agree.value:.4f}"
+        ),
+    ]
+    limit_texts = (
+        f"at most {limits.max_perplexity_ratio:g}",
+        f"at most {limits.max_mean_kl:g}",
+        f"at least {limits.min_top1_agreement:g}",
+    )
+    texts = [f"{part.text} ({limit})" for part, limit in zip(parts, limit_texts, strict=True)]
+    for outcome in ("fail", "unclear"):
+        worst = [i for i, part in enumerate(parts) if part.outcome == outcome]
+        if worst:
+            settle = "score more held-out text (quality.tokens)" if outcome == "unclear" else ""
+            text = "; ".join(texts[i] for i in worst)
+            return Gate(name="quality", outcome=parts[worst[0]].outcome, text=text, settle=settle)
+    return Gate(name="quality", outcome="pass", text="; ".join(texts))
+
+
+def energy(comparison: Comparison) -> Gate:
+    """Judge whether energy was measured at all: an adoption that ignores it is not decided."""
+    row = comparison.row("estimated_energy_kwh_per_1k_requests")
+    for value in (row.baseline, row.optimized):
+        if value.value is None:
+            return Gate(name="energy", outcome="not measured", text=f"energy not measured: {value.note}")
+    return Gate(name="energy", outcome="pass", text="energy is known for both")
+
+
+def repeats_to_settle(value: Value, threshold: float) -> str:
+    """Return how many repeats would bring an interval to one side of its threshold.
+
+    An interval shrinks with the square root of the repeats, so their number goes with the square of
+    the ratio between its half width and the distance to the threshold.
+    """
+    if value.value is None or value.low is None or value.high is None or value.n is None:
+        return ""
+    distance = abs(value.value - threshold)
+    half = (value.high - value.low) / 2.0
+    needed = math.inf if distance == 0 else value.n * (half / distance) ** 2
+    if needed > SETTLED_BEYOND:
+        return "the figure lies on its threshold; more running will hardly settle it"
+    return f"about {max(math.ceil(needed), value.n + 1)} repeats instead of {value.n} would settle it"
+
+
+def _at_most(name: str, value: Value, limit: float, text: str) -> Gate:
+    """Judge `value <= limit` by its interval, or on the point value where there is none."""
+    assert value.value is not None
+    low = value.value if value.low is None else value.low
+    high = value.value if value.high is None else value.high
+    if high <= limit:
+        return Gate(name=name, outcome="pass", text=text)
+    if low > limit:
+        return Gate(name=name, outcome="fail", text=text)
+    return Gate(name=name, outcome="unclear", text=text, settle=repeats_to_settle(value, limit))
+
+
+def _negated(value: Value) -> Value:
+    """Turn `at least` into `at most`."""
+    flip = [None if x is None else -x for x in (value.value, value.high, value.low)]
+    return msgspec.structs.replace(value, value=flip[0], low=flip[1], high=flip[2])
+
+
+def _absent(comparison: Comparison, name: str, row: str, text: str) -> Gate:
+    """Return the gate of a figure that is not known.
+
+    A bare CSV without the row could not have said it. A row that is there and empty says that the
+    figure was not measured.
+    """
+    if comparison.bare and row not in comparison.rows:
+        return Gate(name=name, outcome="assumed", text="not part of bare CSVs; assumed by the scenario")
+    return Gate(name=name, outcome="not measured", text=text)

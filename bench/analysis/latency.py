@@ -1,0 +1,246 @@
+"""Request-level figures of one window: latency, TTFT, TPOT, ITL, rates, stages, saturation.
+
+Latency counts from the moment a request was *due*, so a stalled system cannot hide its stall. Where a
+percentile would include failed requests it does not exist, and the reading says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+
+from bench.analysis.recorded import Scored, completions_between, length_s, scored, window_of
+from bench.analysis.stats import Array, percentile
+from bench.analysis.system import Reading
+from bench.config import Objectives
+from bench.records import Run
+from bench.units import MS_PER_S, PERCENT, to_ms
+
+GROWTH_SHARE = 0.05
+"""Saturated: the backlog grows by more than this share of the offered rate …"""
+GROWTH_REQUESTS = 5.0
+"""… and by at least this many requests from the first third of the window to the last …"""
+LATENCY_GROWTH = 1.5
+"""… while the median latency of the last third is this many times that of the first."""
+
+Read = Callable[[Run], Reading]
+NO_REQUESTS = "no request was due inside the window"
+
+
+class Growth(msgspec.Struct, frozen=True, kw_only=True):
+    """How the queue developed from the first to the last third of the window.
+
+    `backlog` is the growth of the number of requests in the system, `latency_ratio` the last third's
+    median latency over the first's (infinite where the last third mostly failed).
+    """
+
+    backlog: float
+    latency_ratio: float
+    saturated: bool
+
+
+def latency_ms(share: float) -> Read:
+    """Return a reader of the latency percentile at `share`, in ms."""
+    return lambda run: _percentile_ms(scored(run), scored(run).latency_s, share, "latency")
+
+
+def ttft_ms(share: float) -> Read:
+    """Return a reader of the percentile of the time to first token, in ms, from the due time."""
+
+    def read(run: Run) -> Reading:
+        rows = scored(run)
+        first_s = rows.column("first_token_s")
+        if np.isnan(first_s[rows.ok]).any():
+            return Reading(value=None, why="the time of the first token was not recorded")
+        return _percentile_ms(rows, np.where(rows.ok, first_s - rows.due_s, np.inf), share, "TTFT")
+
+    return read
+
+
+def tpot_ms(share: float) -> Read:
+    """Return a reader of the percentile of the time per output token after the first, in ms.
+
+    Over completed requests of at least two tokens; a failed request has no decode to time.
+    """
+
+    def read(run: Run) -> Reading:
+        rows = scored(run)
+        tokens = rows.column("output_tokens")
+        span_s = rows.column("done_s") - rows.column("first_token_s")
+        timed = rows.ok & (tokens >= 2) & np.isfinite(span_s)
+        if not timed.any():
+            return Reading(value=None, why="no completed request with two or more timed tokens")
+        tpot_s = span_s[timed] / (tokens[timed] - 1)
+        return Reading(value=to_ms(percentile(tpot_s, share)), n=int(timed.sum()))
+
+    return read
+
+
+def itl_ms(share: float) -> Read:
+    """Return a reader of the percentile of the gaps between consecutive tokens, in ms, token-weighted."""
+
+    def read(run: Run) -> Reading:
+        rows = scored(run)
+        gaps = rows.table.filter(rows.ok).column("itl_ms").combine_chunks().flatten().to_numpy()
+        if len(gaps) == 0:
+            return Reading(value=None, why="no gaps between tokens were recorded")
+        return Reading(
+            value=percentile(gaps.astype(np.float64), share), n=int(rows.ok.sum()), how=f"{len(gaps)} gaps"
+        )
+
+    return read
+
+
+def stage_ms(name: str) -> Read:
+    """Return a reader of the mean duration of a stage (a column such as `queue_s`), in ms."""
+
+    def read(run: Run) -> Reading:
+        rows = scored(run)
+        values = rows.column(name)[rows.ok]
+        values = values[np.isfinite(values)]
+        if len(values) == 0:
+            return Reading(value=None, why=f"{name.removesuffix('_s')} was not timed")
+        return Reading(value=to_ms(float(values.mean())), n=len(values))
+
+    return read
+
+
+def dispatch_lag_ms(share: float) -> Read:
+    """Return a reader of the percentile of `sent_s - due_s`, in ms: how late the harness itself was."""
+
+    def read(run: Run) -> Reading:
+        rows = scored(run)
+        lag_s = rows.column("sent_s") - rows.due_s
+        lag_s = lag_s[np.isfinite(lag_s)]
+        if len(lag_s) == 0:
+            return Reading(value=None, why="no request was sent")
+        return Reading(value=to_ms(percentile(lag_s, share)), n=len(lag_s))
+
+    return read
+
+
+def offered_rps(run: Run) -> Reading:
+    """Read the requests due per second of the window."""
+    n = scored(run).n
+    return Reading(value=n / length_s(window_of(run)), n=n)
+
+
+def completed_rps(run: Run) -> Reading:
+    """Read the requests answered per second of the window, whenever they were due."""
+    window = window_of(run)
+    n = completions_between(run, window.start_s, window.end_s)
+    return Reading(value=n / length_s(window), n=n)
+
+
+def output_tokens_per_s(run: Run) -> Reading:
+    """Read the tokens of the requests answered inside the window, per second."""
+    window = window_of(run)
+    done_s = run.requests.column("done_s").to_numpy()
+    ok = run.requests.column("status").to_numpy() == "ok"
+    inside = ok & (done_s > window.start_s) & (done_s <= window.end_s)
+    tokens = run.requests.column("output_tokens").to_numpy()[inside].sum()
+    return Reading(value=float(tokens) / length_s(window), n=int(inside.sum()))
+
+
+def goodput_rps(run: Run, objectives: Objectives) -> Reading:
+    """Read the requests that were answered within the latency objective, per second of the window.
+
+    Requests that failed or were rejected count as bad, so dropping load does not raise goodput.
+    """
+    if objectives.p95_latency_ms is None:
+        return Reading(value=None, why="no latency objective is set")
+    rows = scored(run)
+    good = int(np.count_nonzero(rows.latency_s * MS_PER_S <= objectives.p95_latency_ms))
+    how = f"within {objectives.p95_latency_ms:g} ms"
+    return Reading(value=good / length_s(window_of(run)), n=rows.n, how=how)
+
+
+def error_rate(run: Run) -> Reading:
+    """Read the share of scored requests that failed, timed out or were rejected."""
+    rows = scored(run)
+    if rows.n == 0:
+        return Reading(value=None, why=NO_REQUESTS)
+    return Reading(value=1.0 - float(rows.ok.mean()), n=rows.n, how=_failures(rows))
+
+
+def mean_batch_size(run: Run) -> Reading:
+    """Read the mean size over the batches that served the scored requests; a batch counts once."""
+    rows = scored(run)
+    ids, sizes = rows.column("batch_id"), rows.column("batch_size")
+    known = np.isfinite(ids) & np.isfinite(sizes)
+    if not known.any():
+        return Reading(value=None, why="no batch sizes were recorded")
+    _, first = np.unique(ids[known], return_index=True)
+    return Reading(value=float(sizes[known][first].mean()), n=rows.n, how=f"{len(first)} batches")
+
+
+def padding_share(run: Run) -> Reading:
+    """Read the share of computed token positions that nobody asked for (padding, steps past the end)."""
+    rows = scored(run)
+    padded = rows.column("padded_tokens")
+    known = np.isfinite(padded)
+    if not known.any():
+        return Reading(value=None, why="padding was not recorded")
+    asked = (rows.column("prompt_tokens") + rows.column("output_tokens"))[known].sum()
+    wasted = padded[known].sum()
+    if asked + wasted == 0:
+        return Reading(value=None, why="no tokens were computed")
+    return Reading(value=float(wasted / (asked + wasted)), n=int(known.sum()))
+
+
+def growth(run: Run) -> Growth:
+    """Judge whether the queue grew through the window: arrivals above capacity."""
+    window, rows = window_of(run), scored(run)
+    third_s = length_s(window) / 3.0
+    edges = [window.start_s + i * third_s for i in range(4)]
+    backlog = _backlog(run, edges[2], edges[3]) - _backlog(run, edges[0], edges[1])
+    first = rows.latency_s[rows.due_s < edges[1]]
+    last = rows.latency_s[rows.due_s >= edges[2]]
+    ratio = _median_ratio(first, last)
+    # The thirds' centres lie two thirds of the window apart.
+    offered = rows.n * 2.0 / 3.0
+    grown = backlog >= GROWTH_REQUESTS and backlog > GROWTH_SHARE * offered
+    return Growth(backlog=backlog, latency_ratio=ratio, saturated=grown and ratio > LATENCY_GROWTH)
+
+
+def _backlog(run: Run, start_s: float, end_s: float) -> float:
+    """Return the time-weighted mean number of requests in the system over a span."""
+    due_s = run.requests.column("due_s").to_numpy()
+    # A request without an end (rejected, never served) was in no queue.
+    done_s = np.nan_to_num(run.requests.column("done_s").to_numpy(), nan=-math.inf)
+    inside = np.minimum(done_s, end_s) - np.maximum(due_s, start_s)
+    return float(np.clip(inside, 0.0, None).sum() / (end_s - start_s))
+
+
+def _median_ratio(first: Array, last: Array) -> float:
+    if len(first) == 0 or len(last) == 0:
+        return 1.0
+    before, after = percentile(first, 0.5), percentile(last, 0.5)
+    if math.isinf(before) or before <= 0:
+        return 1.0
+    return after / before
+
+
+def _percentile_ms(rows: Scored, values_s: Array, share: float, what: str) -> Reading:
+    if rows.n == 0:
+        return Reading(value=None, why=NO_REQUESTS)
+    value = percentile(values_s, share)
+    if math.isinf(value):
+        limit = (1.0 - share) * PERCENT
+        why = f"{what} has no p{share * PERCENT:g}: more than {limit:g} % of the requests failed"
+        return Reading(value=None, n=rows.n, why=f"{why} ({_failures(rows)})")
+    return Reading(value=to_ms(value), n=rows.n)
+
+
+def _failures(rows: Scored) -> str:
+    """Return how many requests ended in which way other than ok, or 'none failed'."""
+    status = rows.table.column("status").to_pylist()
+    counts = [
+        f"{status.count(kind)} {name}"
+        for kind, name in (("error", "errors"), ("timeout", "timeouts"), ("rejected", "rejected"))
+        if kind in status
+    ]
+    return f"{', '.join(counts)} of {rows.n}" if counts else "none failed"

@@ -1,0 +1,54 @@
+"""Memory figures: what the device had in use over the window, and what weights and torch account for.
+
+They answer different questions and are never mixed: device memory in use (NVML, without the driver's
+reserve) includes the CUDA context; torch's peak counts tensors only; on a CPU there is the resident set.
+"""
+
+from __future__ import annotations
+
+from bench.analysis.recorded import length_s, series, why_missing, window_of
+from bench.analysis.stats import time_weighted_mean
+from bench.analysis.system import Reading
+from bench.records import Run
+from bench.units import to_gb
+
+
+def average_gb(run: Run) -> Reading:
+    """Read the time-weighted mean over the window of the memory in use, GB of 10⁹ bytes."""
+    field, how = _field(run)
+    window = window_of(run)
+    devices = series(run, field)
+    if not devices or length_s(window) <= 0:
+        return Reading(value=None, why=why_missing(run, field))
+    total = 0.0
+    for samples in devices.values():
+        if len(samples.within(window).t_s) < 2:
+            return Reading(value=None, why=f"fewer than two {field} samples lie inside the window")
+        total += time_weighted_mean(samples.t_s, samples.values, window.start_s, window.end_s)
+    return Reading(value=total, how=f"time-weighted {how}")
+
+
+def peak_gb(run: Run) -> Reading:
+    """Read the highest sample of the memory in use inside the window: a lower bound of the true peak."""
+    field, how = _field(run)
+    inside = [samples.within(window_of(run)).values for samples in series(run, field).values()]
+    if not inside or any(len(values) == 0 for values in inside):
+        return Reading(value=None, why=why_missing(run, field))
+    return Reading(value=sum(float(values.max()) for values in inside), how=f"highest sample of {how}")
+
+
+def fact_gb(run: Run, key: str) -> Reading:
+    """Read a number of bytes from the run's facts, in GB."""
+    value = run.meta.facts.get(key)
+    if value is None:
+        return Reading(value=None, why=run.meta.missing.get(key, f"{key} was not recorded"))
+    return Reading(value=to_gb(float(value)))
+
+
+def _field(run: Run) -> tuple[str, str]:
+    """Return the telemetry field that means memory on this device, and what it is."""
+    if run.meta.device == "cpu":
+        return "rss_gb", "resident set of the process (CPU)"
+    if run.meta.facts.get("memory_api") == "v1":
+        return "memory_used_gb", "device memory, NVML v1: includes the driver's reserve"
+    return "memory_used_gb", "device memory in use (NVML)"

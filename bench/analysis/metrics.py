@@ -1,0 +1,271 @@
+"""THE table of metrics: name, unit, which way is better, definition, source of the formula, function.
+
+The CSV rows, the comparison's arrows, the report and the reference come from `METRICS` and from nowhere
+else. A new metric is one entry. The first six rows and their names are fixed: the evaluation notebook
+reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+from bench.analysis import cost, energy, latency, memory, quality, summary
+from bench.analysis.comparability import context_of
+from bench.analysis.doubts import find_doubts
+from bench.analysis.system import Assumed, MetricSet, Reading, SystemRuns
+from bench.config import Objectives
+from bench.records import Run, Value
+
+Better = Literal["lower", "higher"]
+Measure = Callable[[SystemRuns, Assumed, Objectives], Value]
+
+NVML = "docs/method.md, Energy and memory"
+TOKENS = "vLLM, benchmarks/serve.py (TTFT, TPOT, ITL)"
+COORDINATED = "G. Tene, How NOT to Measure Latency (latency from the due time)"
+QUALITY = "llama.cpp, tools/perplexity (KL divergence, same top token)"
+OWN = "bench"
+
+
+class Metric(msgspec.Struct, frozen=True):
+    """One row of the table.
+
+    `unit` is empty for shares and counts, `digits` are the significant digits shown; a metric whose
+    `better` is None is not judged: neither way is an end in itself.
+    """
+
+    label: str
+    unit: str
+    better: Better | None
+    digits: int
+    definition: str
+    source: str
+    measure: Measure
+
+
+def _window(read: latency.Read) -> Measure:
+    return lambda system, assumed, objectives: summary.over_repeats(system, read)
+
+
+def _latency(read: latency.Read) -> Measure:
+    return lambda system, assumed, objectives: summary.latency_over_repeats(system, read)
+
+
+def _offline(measure: Callable[[SystemRuns], Value]) -> Measure:
+    return lambda system, assumed, objectives: measure(system)
+
+
+def _throughput(system: SystemRuns, assumed: Assumed, objectives: Objectives) -> Value:
+    """Capacity: until a capacity search exists, the offline throughput, said in the note."""
+    return summary.offline_rps(system)
+
+
+def _cost(system: SystemRuns, assumed: Assumed, objectives: Objectives) -> Value:
+    return cost.sustained(summary.offline_rps(system), assumed)
+
+
+def _provisioned(system: SystemRuns, assumed: Assumed, objectives: Objectives) -> Value:
+    return cost.provisioned(summary.offline_rps(system), assumed)
+
+
+def _energy(system: SystemRuns, assumed: Assumed, objectives: Objectives) -> Value:
+    return summary.over_repeats(system, energy.kwh_per_1k)
+
+
+def _carbon(system: SystemRuns, assumed: Assumed, objectives: Objectives) -> Value:
+    return cost.carbon(summary.over_repeats(system, energy.kwh_per_1k), assumed)
+
+
+def _goodput(system: SystemRuns, assumed: Assumed, objectives: Objectives) -> Value:
+    return summary.over_repeats(system, lambda run: latency.goodput_rps(run, objectives))
+
+
+def _bytes(key: str) -> Measure:
+    return lambda system, assumed, objectives: summary.highest(system, lambda run: memory.fact_gb(run, key))
+
+
+def _load_s(run: Run) -> Reading:
+    load_s = run.meta.facts.get("load_s")
+    if load_s is None:
+        return Reading(value=None, why=run.meta.missing.get("load_s", "load_s was not recorded"))
+    return Reading(value=float(load_s))
+
+
+METRICS: dict[str, Metric] = {
+    "p50_latency_ms": Metric(
+        "p50 latency", "ms", "lower", 4,
+        "Median of done - due over the requests due inside the window; a failed request is infinitely slow.",
+        COORDINATED, _latency(latency.latency_ms(0.50)),
+    ),
+    "p95_latency_ms": Metric(
+        "p95 latency", "ms", "lower", 4,
+        "95th percentile of done - due, by linear interpolation.",
+        COORDINATED, _latency(latency.latency_ms(0.95)),
+    ),
+    "throughput_requests_per_sec": Metric(
+        "throughput", "requests/s", "higher", 4,
+        "Capacity. Until a capacity search exists: the offline (saturated) throughput.",
+        "MLPerf Inference, Offline scenario", _throughput,
+    ),
+    "average_memory_gb": Metric(
+        "average memory", "GB", "lower", 4,
+        "Time-weighted mean over the window of the device memory in use (on a CPU: of the resident set).",
+        NVML, _window(memory.average_gb),
+    ),
+    "cost_per_1k_requests_usd": Metric(
+        "cost per 1k", "USD", "lower", 4,
+        "Sustained: 1000 * USD per GPU-hour * GPUs / (3600 * throughput).",
+        OWN, _cost,
+    ),
+    "estimated_energy_kwh_per_1k_requests": Metric(
+        "energy per 1k", "kWh", "lower", 4,
+        "Gross energy between two counter ticks / requests completed between them * 1000 / 3.6e6.",
+        NVML, _energy,
+    ),
+    "p90_latency_ms": Metric(
+        "p90 latency", "ms", "lower", 4, "90th percentile of done - due.",
+        COORDINATED, _latency(latency.latency_ms(0.90)),
+    ),
+    "p99_latency_ms": Metric(
+        "p99 latency", "ms", "lower", 4, "99th percentile of done - due.",
+        COORDINATED, _latency(latency.latency_ms(0.99)),
+    ),
+    "ttft_p50_ms": Metric(
+        "TTFT p50", "ms", "lower", 4, "Median of first token - due.",
+        TOKENS, _latency(latency.ttft_ms(0.50)),
+    ),
+    "ttft_p95_ms": Metric(
+        "TTFT p95", "ms", "lower", 4, "95th percentile of first token - due.",
+        TOKENS, _latency(latency.ttft_ms(0.95)),
+    ),
+    "tpot_p50_ms": Metric(
+        "TPOT p50", "ms", "lower", 4,
+        "Median of (done - first token) / (output tokens - 1) over completed requests.",
+        TOKENS, _window(latency.tpot_ms(0.50)),
+    ),
+    "itl_p95_ms": Metric(
+        "ITL p95", "ms", "lower", 4,
+        "95th percentile of the gaps between consecutive tokens of completed requests.",
+        TOKENS, _window(latency.itl_ms(0.95)),
+    ),
+    "offered_requests_per_sec": Metric(
+        "offered", "requests/s", None, 4, "Requests due inside the window / its length.",
+        OWN, _window(latency.offered_rps),
+    ),
+    "completed_requests_per_sec": Metric(
+        "completed", "requests/s", None, 4,
+        "Requests answered inside the window / its length; at most what is offered, so not judged.",
+        OWN, _window(latency.completed_rps),
+    ),
+    "output_tokens_per_sec": Metric(
+        "output", "tokens/s", None, 4,
+        "Output tokens of the requests answered inside the window / its length; set by the load.",
+        OWN, _window(latency.output_tokens_per_s),
+    ),
+    "offline_output_tokens_per_sec": Metric(
+        "offline output", "tokens/s", "higher", 4, "Output tokens/s of the saturated run.",
+        "MLPerf Inference, Offline scenario", _offline(summary.offline_tokens_per_s),
+    ),
+    "goodput_requests_per_sec": Metric(
+        "goodput", "requests/s", "higher", 4,
+        "Requests answered within the latency objective / window length; failures count as bad.",
+        "DistServe (OSDI 2024)", _goodput,
+    ),
+    "error_rate": Metric(
+        "error rate", "", "lower", 3,
+        "Share of the requests due inside the window that failed, timed out or were rejected.",
+        OWN, _window(latency.error_rate),
+    ),
+    "peak_memory_gb": Metric(
+        "peak memory", "GB", "lower", 4,
+        "Highest sample of the memory in use inside the window; a lower bound of the peak.",
+        NVML, _window(memory.peak_gb),
+    ),
+    "weights_gb": Metric(
+        "weights", "GB", "lower", 4, "Resident bytes of the weights after loading.",
+        OWN, _bytes("weights_bytes"),
+    ),
+    "torch_peak_allocated_gb": Metric(
+        "torch peak allocated", "GB", "lower", 4, "torch.cuda.max_memory_allocated: tensors only.",
+        "PyTorch, CUDA memory management", _bytes("torch_peak_allocated_bytes"),
+    ),
+    "mean_power_w": Metric(
+        "mean power", "W", None, 4, "Energy / duration of the metered span; a means, not an end.",
+        NVML, _window(energy.mean_power_w),
+    ),
+    "cost_provisioned_per_1k_requests_usd": Metric(
+        "provisioned per 1k", "USD", "lower", 4,
+        "1000 * replicas * GPUs * USD per GPU-hour * 24 / requests a day; "
+        "replicas = ceil(peak rate / (throughput * headroom)).",
+        OWN, _provisioned,
+    ),
+    "co2e_kg_per_1k_requests": Metric(
+        "CO2e per 1k", "kg", "lower", 4, "Energy * PUE * kg CO2e per kWh (operational).",
+        "ISO/IEC 21031 (SCI), without embodied share", _carbon,
+    ),
+    "mean_batch_size": Metric(
+        "mean batch size", "", None, 3, "Mean over the batches of the scored requests.",
+        OWN, _window(latency.mean_batch_size),
+    ),
+    "padding_share": Metric(
+        "padding share", "", "lower", 3,
+        "Padded token positions / all computed token positions.", OWN, _window(latency.padding_share),
+    ),
+    "queue_mean_ms": Metric(
+        "queue mean", "ms", "lower", 4, "Mean of admitted - due.",
+        OWN, _latency(latency.stage_ms("queue_s")),
+    ),
+    "prefill_mean_ms": Metric(
+        "prefill mean", "ms", "lower", 4, "Mean of first token - admitted (after tokenizing).",
+        OWN, _window(latency.stage_ms("prefill_s")),
+    ),
+    "decode_mean_ms": Metric(
+        "decode mean", "ms", "lower", 4, "Mean of finished - first token.",
+        OWN, _window(latency.stage_ms("decode_s")),
+    ),
+    "dispatch_lag_p99_ms": Metric(
+        "dispatch lag p99", "ms", None, 3,
+        "99th percentile of sent - due: the harness's own lateness, part of the latency.",
+        OWN, _window(latency.dispatch_lag_ms(0.99)),
+    ),
+    "perplexity": Metric(
+        "perplexity", "", "lower", 5, "exp(mean negative log-likelihood) of held-out text, teacher-forced.",
+        "Hugging Face, Perplexity of fixed-length models", _offline(quality.perplexity),
+    ),
+    "mean_kl": Metric(
+        "mean KL", "nats", "lower", 3,
+        "Mean KL(baseline || system) of the next-token distributions.", QUALITY, _offline(quality.mean_kl),
+    ),
+    "top1_agreement": Metric(
+        "top-1 agreement", "", "higher", 4,
+        "Share of positions at which system and baseline pick the same token.",
+        QUALITY, _offline(quality.top1_agreement),
+    ),
+    "load_s": Metric(
+        "load time", "s", "lower", 3, "Time to load the model, mean over all processes.",
+        OWN, lambda system, assumed, objectives: summary.over_runs(system, _load_s),
+    ),
+}  # fmt: skip
+
+REQUIRED = tuple(METRICS)[:6]
+"""The six metrics that every CSV carries, in this order."""
+
+
+def metric_set(system: SystemRuns, assumed: Assumed, objectives: Objectives, *, origin: str) -> MetricSet:
+    """Return a system's metrics with all that a comparison needs to judge them; `origin` names the folder."""
+    values = summarize(system, assumed, objectives)
+    return MetricSet(
+        name=system.name,
+        origin=origin,
+        values=values,
+        context=context_of(system),
+        saturated=summary.saturated(system),
+        doubts=find_doubts(system, values),
+    )
+
+
+def summarize(system: SystemRuns, assumed: Assumed, objectives: Objectives) -> dict[str, Value]:
+    """Return every metric of one system, in the table's order; what is missing says why."""
+    return {name: metric.measure(system, assumed, objectives) for name, metric in METRICS.items()}

@@ -1,0 +1,110 @@
+"""Views of a recorded run as arrays: its scored requests and its telemetry.
+
+*Scored* are the requests due inside the window. A request that failed, timed out or was rejected has
+an infinite latency. A null in a table becomes NaN here and is never mistaken for a number.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from bench.analysis.stats import Array
+from bench.records import Interval, Run
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Scored(msgspec.Struct, frozen=True, kw_only=True):
+    """The requests due inside a run's window, in order of their due times."""
+
+    table: pa.Table
+    due_s: Array
+    ok: Array
+    latency_s: Array
+
+    @property
+    def n(self) -> int:
+        """How many requests are scored."""
+        return len(self.due_s)
+
+    def column(self, name: str) -> Array:
+        """Return a column as floats, NaN for null."""
+        return column(self.table, name)
+
+
+class Series(msgspec.Struct, frozen=True):
+    """One telemetry field of one device over time."""
+
+    t_s: Array
+    values: Array
+
+    def within(self, window: Interval) -> Series:
+        """Return the samples inside `window`, its ends included."""
+        inside = (self.t_s >= window.start_s) & (self.t_s <= window.end_s)
+        return Series(self.t_s[inside], self.values[inside])
+
+
+def window_of(run: Run) -> Interval:
+    """Return the run's scored window; only for runs that have one."""
+    if run.meta.window is None:
+        raise ValueError(f"{run.folder} has no scored window")
+    return run.meta.window
+
+
+def length_s(window: Interval) -> float:
+    """Return the window's length."""
+    return window.end_s - window.start_s
+
+
+def column(table: pa.Table, name: str) -> Array:
+    """Return a numeric column as floats, NaN for null."""
+    values: Array = table.column(name).to_numpy().astype(np.float64)
+    return values
+
+
+def scored(run: Run) -> Scored:
+    """Return the requests due inside the run's window."""
+    import pyarrow.compute as pc
+
+    window = window_of(run)
+    due = pc.field("due_s")
+    table = run.requests.filter((due >= window.start_s) & (due < window.end_s)).sort_by("due_s")
+    due_s, done_s, ok = column(table, "due_s"), column(table, "done_s"), is_ok(table)
+    latency_s = np.where(ok & np.isfinite(done_s), done_s - due_s, np.inf)
+    return Scored(table=table, due_s=due_s, ok=ok, latency_s=latency_s)
+
+
+def is_ok(table: pa.Table) -> Array:
+    """Return which requests were answered in full and in time."""
+    import pyarrow.compute as pc
+
+    answered: Array = pc.equal(table.column("status"), "ok").to_numpy().astype(bool)
+    return answered
+
+
+def completions_between(run: Run, start_s: float, end_s: float) -> int:
+    """Count the requests answered in `(start_s, end_s]`, whenever they were due."""
+    done_s = column(run.requests, "done_s")
+    return int(np.count_nonzero(is_ok(run.requests) & (done_s > start_s) & (done_s <= end_s)))
+
+
+def series(run: Run, field: str) -> dict[str | None, Series]:
+    """Return a telemetry field by GPU UUID (None for the host), ordered by time; {} when absent."""
+    import pyarrow.compute as pc
+
+    table = run.telemetry.filter(pc.field("field") == field).sort_by("t_s")
+    found: dict[str | None, Series] = {}
+    for uuid in pc.unique(table.column("gpu_uuid")).to_pylist():
+        same = pc.field("gpu_uuid").is_null() if uuid is None else pc.field("gpu_uuid") == uuid
+        rows = table.filter(same)
+        found[uuid] = Series(column(rows, "t_s"), column(rows, "value"))
+    return found
+
+
+def why_missing(run: Run, field: str) -> str:
+    """Return the recorded reason why `field` has no samples."""
+    return run.meta.missing.get(field, f"no {field} was recorded")

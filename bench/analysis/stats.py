@@ -1,0 +1,111 @@
+"""Statistics that stay honest under failures and queueing.
+
+Percentiles treat a failed request as infinitely slow, so dropping requests cannot improve them.
+Intervals come from repeats (independent runs), never from single requests: neighbours in a queue are
+correlated, and an interval that ignores it covers the truth far less often than it says.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+CONFIDENCE = 0.95
+TAIL_COUNT = 10
+"""A percentile is trusted when at least this many observations lie beyond it."""
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """A mean over `n` independent repeats; `low` and `high` bound its 95 % interval where n > 1."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+def percentile(values: Array, share: float) -> float:
+    """Return the percentile at `share` (0 to 1) by linear interpolation between order statistics.
+
+    Infinite values (failed requests) are the slowest; the result is infinite as soon as one of them
+    takes part. Raises ValueError without values.
+    """
+    if len(values) == 0:
+        raise ValueError("a percentile of no values does not exist")
+    ordered = np.sort(values)
+    rank = share * (len(ordered) - 1)
+    below = math.floor(rank)
+    part = rank - below
+    if part == 0:
+        return float(ordered[below])
+    low, high = float(ordered[below]), float(ordered[below + 1])
+    # inf - inf and inf · 0 are not numbers; the interpolation of anything with inf is inf.
+    return math.inf if math.isinf(high) else low + part * (high - low)
+
+
+def minimum_count(share: float) -> int:
+    """Return how many requests the percentile at `share` needs: `10 / (1 - share)`.
+
+    >>> minimum_count(0.95)
+    200
+    """
+    return math.ceil(round(TAIL_COUNT / (1.0 - share), 6))
+
+
+def t_quantile(degrees: float, confidence: float = CONFIDENCE) -> float:
+    """Return Student's t for a two-sided interval."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, 0.5 + confidence / 2.0))
+
+
+def mean_interval(values: Sequence[float]) -> Estimate:
+    """Return the mean of independent repeats with its Student t interval; none from one repeat.
+
+    Raises ValueError without values.
+    """
+    n = len(values)
+    if n == 0:
+        raise ValueError("a mean of no values does not exist")
+    mean = math.fsum(values) / n
+    if n == 1:
+        return Estimate(mean, None, None, 1)
+    deviation = math.sqrt(math.fsum((x - mean) ** 2 for x in values) / (n - 1))
+    half = t_quantile(n - 1) * deviation / math.sqrt(n)
+    return Estimate(mean, mean - half, mean + half, n)
+
+
+def block_interval(values: Array, blocks: int = 10) -> Estimate:
+    """Return the mean of a correlated sequence with an interval from the means of `blocks` blocks.
+
+    Batch means (Law, Simulation Modeling and Analysis, ch. 9): long blocks are nearly independent where
+    neighbours are not. Fewer than two values per block give no interval.
+    """
+    mean = float(np.mean(values))
+    if len(values) < 2 * blocks:
+        return Estimate(mean, None, None, 1)
+    means = [float(np.mean(block)) for block in np.array_split(values, blocks)]
+    half = t_quantile(blocks - 1) * float(np.std(means, ddof=1)) / math.sqrt(blocks)
+    return Estimate(mean, mean - half, mean + half, blocks)
+
+
+def time_weighted_mean(t_s: Array, values: Array, start_s: float, end_s: float) -> float:
+    """Return the mean of a sampled signal over a span: trapezoids, with both ends interpolated."""
+    return integral(t_s, values, start_s, end_s) / (end_s - start_s)
+
+
+def integral(t_s: Array, values: Array, start_s: float, end_s: float) -> float:
+    """Integrate a sampled signal over a span by trapezoids, with both ends interpolated.
+
+    No sample is dropped for being equal to its neighbour: a constant signal has an integral too.
+    """
+    inside = (t_s > start_s) & (t_s < end_s)
+    times = np.concatenate(([start_s], t_s[inside], [end_s]))
+    ends = np.interp([start_s, end_s], t_s, values)
+    return float(np.trapezoid(np.concatenate(([ends[0]], values[inside], [ends[1]])), times))

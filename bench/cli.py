@@ -1,0 +1,185 @@
+"""The command line: arguments to one call, one printed result, one exit code.
+
+Exit codes: 0 done; 1 the verdict says no (`compare --fail-on`); 2 bad input, or something is not
+available here; 3 a job failed or is invalid, finished results are kept; 130 interrupted, likewise.
+Results go to stdout, progress and messages to stderr. Everything heavy is imported by the command
+that needs it.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.errors import BenchError
+
+app = typer.Typer(
+    name="bench",
+    help="Is this LLM inference optimization worth adopting, on my GPU, for my traffic?",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog="Exit codes: 0 done; 1 the verdict says no; 2 bad input or not available; 3 a job failed; 130 interrupted.",
+)
+
+
+class FailOn(str, Enum):
+    """The mildest verdict that makes `compare` exit with 1."""
+
+    reject = "reject"
+    hold = "hold"
+    guardrails = "guardrails"
+
+
+def main() -> None:
+    """Run the command line; every expected failure is one line and its exit code."""
+    try:
+        app(standalone_mode=True)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+
+
+@app.command()
+def run(
+    config: Annotated[Path | None, typer.Argument(help="Experiment file (TOML).")] = None,
+    model: Annotated[str | None, typer.Option(help="Model id or folder instead of the file's.")] = None,
+    results: Annotated[Path, typer.Option(help="Where run folders and the CSVs go.")] = Path("results"),
+    resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run folder.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Measure an experiment: run folders, the two CSVs, the comparison and the verdict."""
+    from bench.report.progress import RunProgress
+    from bench.run.assemble import assemble
+    from bench.run.experiment import job_count, new_folder, reopen, run_experiment
+    from bench.run.summary import compare_experiment, publish
+
+    if (config is None) == (resume is None):
+        raise typer.BadParameter("give an experiment file, or --resume FOLDER")
+    if resume is not None:
+        parts, folder = reopen(resume), resume
+    else:
+        assert config is not None
+        parts = assemble(config, model_id=model)
+        folder = new_folder(parts, results)
+    console = _console(stderr=True)
+    console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
+    with RunProgress(console, jobs=job_count(parts), quiet=quiet) as progress:
+        failures = run_experiment(parts, folder, progress.watch)
+    for path in publish(folder, results):
+        console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+    _show(compare_experiment(folder))
+    for failure in failures:
+        print(f"bench: {failure}", file=sys.stderr)
+    if failures:
+        print(f"bench: go on with: bench run --resume {folder}", file=sys.stderr)
+        raise typer.Exit(3)
+
+
+@app.command()
+def check(
+    configs: Annotated[list[Path], typer.Argument(help="Experiment files (TOML).")],
+) -> None:
+    """Validate experiment files without loading weights."""
+    from bench.run.assemble import assemble
+
+    problems = []
+    for path in configs:
+        try:
+            parts = assemble(path)
+        except BenchError as error:
+            problems.append(error)
+            print(f"bench: {error}", file=sys.stderr)
+        else:
+            systems = ", ".join(parts.systems)
+            print(f"{path}: well formed ({parts.experiment.model.id}; {systems})")
+    if problems:
+        raise typer.Exit(max(error.exit_code for error in problems))
+
+
+@app.command()
+def summarize(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="An experiment's run folder.")],
+    out: Annotated[Path | None, typer.Option(help="Where the CSVs go; default: the run folder.")] = None,
+) -> None:
+    """Rebuild the metrics CSVs of a run from its raw data."""
+    from bench.run.summary import write_csvs
+
+    for path in write_csvs(folder, out or folder):
+        print(path)
+
+
+@app.command()
+def compare(
+    baseline: Annotated[Path, typer.Argument(help="A metrics CSV or a run folder.")],
+    optimized: Annotated[Path | None, typer.Argument(help="Likewise; not needed for a run folder.")] = None,
+    fail_on: Annotated[FailOn | None, typer.Option(help="Exit with 1 at this verdict or a worse one.")] = None,
+    allow_different: Annotated[
+        list[str] | None, typer.Option(help="Compare although this differs, e.g. gpu (repeatable).")
+    ] = None,
+    requests_per_day: Annotated[float, typer.Option(min=1, help="For bare CSVs.")] = 250_000,
+    kg_co2e_per_kwh: Annotated[float, typer.Option(min=0, help="For bare CSVs.")] = 0.40,
+    p95_latency_ms: Annotated[float, typer.Option(min=0, help="Objective for bare CSVs.")] = 1200,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+) -> None:
+    """Compare two results: changes, cost, energy and CO2e a day, tradeoffs, verdict."""
+    from bench.run.summary import Stated, compare_paths
+
+    stated = Stated(
+        requests_per_day=requests_per_day, kg_co2e_per_kwh=kg_co2e_per_kwh, p95_latency_ms=p95_latency_ms
+    )
+    results = compare_paths(baseline, optimized, stated, allow_different or [])
+    _show(results, markdown=markdown)
+    if fail_on and any(_fails(result.verdict.decision, fail_on) for result in results):
+        raise typer.Exit(1)
+
+
+@app.command()
+def env(
+    choose_config: Annotated[
+        bool, typer.Option("--choose-config", help="Print only the experiment file that fits this machine.")
+    ] = False,
+) -> None:
+    """Show what this machine has: GPU, driver, libraries, each with the remedy where it is missing."""
+    from bench.report.environment import render_environment
+    from bench.run.environment import fitting_config, inspect
+
+    if choose_config:
+        print(fitting_config())
+        return
+    _console().print(render_environment(inspect()))
+
+
+def _fails(decision: str, fail_on: FailOn) -> bool:
+    severity = ["adopt", "adopt with guardrails", "hold", "not enough evidence", "reject"]
+    mildest = {"guardrails": 1, "hold": 2, "reject": 4}[fail_on.value]
+    return severity.index(decision) >= mildest
+
+
+def _show(results: list[Any], *, markdown: bool = False) -> None:
+    from bench.report.tables import render_comparison, to_markdown
+
+    console = _console()
+    for result in results:
+        if markdown:
+            print(to_markdown(result.comparison, result.verdict))
+        else:
+            for part in render_comparison(result.comparison, result.verdict):
+                console.print(part)
+
+
+def _console(*, stderr: bool = False) -> Any:
+    from rich.console import Console
+
+    return Console(stderr=stderr)

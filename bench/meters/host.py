@@ -1,0 +1,94 @@
+"""The host: resident memory of the process tree under test, and CPU energy where RAPL is readable."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bench.meters.rapl import POWERCAP, Rapl
+from bench.units import to_gb
+
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+class HostMeter:
+    """Readings of the host (`protocols.Meter`).
+
+    `rss_gb` is the resident set size of `pid` and its descendants (pages shared between them count in
+    each); `rapl_package_j` and `rapl_dram_j` are joules of the whole machine since opening.
+    """
+
+    def __init__(
+        self, pid: int | None = None, *, powercap: Path = POWERCAP, children_every_reads: int = 20
+    ) -> None:
+        """Watch `pid`, this process by default; raises psutil.NoSuchProcess where there is none.
+
+        The search for new children walks all processes, so only every n-th read does it.
+        """
+        self._process = psutil.Process(os.getpid() if pid is None else pid)
+        self._children: list[psutil.Process] = []
+        self._children_every_reads = children_every_reads
+        self._reads = 0
+        self._rapl = Rapl(powercap)
+        self._missing: dict[str, str] = {}
+        self._facts = {
+            "cpu_model": _cpu_model(),
+            "cpu_logical_cores": psutil.cpu_count(),
+            "host_memory_total_gb": to_gb(psutil.virtual_memory().total),
+            "rapl_zones": self._rapl.zones,
+        }
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Field to reason."""
+        return self._missing | self._rapl.missing
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The CPU, its logical cores, the memory in decimal GB and the RAPL zones that are added up."""
+        return dict(self._facts)
+
+    @property
+    def simulated(self) -> bool:
+        """Never: these are the kernel's figures."""
+        return False
+
+    def read(self) -> list[tuple[str, float, str | None]]:
+        """Return the fields that can be read; raises psutil.NoSuchProcess when the process has ended."""
+        readings: list[tuple[str, float, str | None]] = []
+        if "rss_gb" not in self._missing:
+            try:
+                readings.append(("rss_gb", to_gb(self._resident_bytes()), None))
+            except psutil.AccessDenied as error:
+                # Without one member of the tree the sum would be too small.
+                self._missing["rss_gb"] = f"rss: permission denied for process {error.pid}"
+        readings += [(field, joules, None) for field, joules in self._rapl.read().items()]
+        return readings
+
+    def _resident_bytes(self) -> int:
+        if self._reads % self._children_every_reads == 0:
+            self._children = self._process.children(recursive=True)
+        self._reads += 1
+        total = self._process.memory_info().rss
+        for child in list(self._children):
+            try:
+                total += child.memory_info().rss
+            except psutil.NoSuchProcess:
+                self._children.remove(child)
+        return total
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+def _cpu_model(cpuinfo: Path = _CPUINFO) -> str | None:
+    try:
+        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, None) or platform.processor() or None

@@ -1,0 +1,209 @@
+"""The quality pass: how well a loaded model predicts held-out text, and how far it is from a reference.
+
+Teacher-forced and strided: windows of `window` tokens advance by `stride`; each position is scored once,
+in the first window that reaches it, so that every one but those of the first window has at least
+`window - stride` tokens before it. The first token of the text is never scored. No special tokens are
+added. Perplexity is exp(mean nll); it depends on window, stride and tokenizer, which belong beside it.
+
+The reference's logits are written as they come, position by position, in their own dtype: an FP16
+model's logits lose nothing in a float16 file, while rounding a *reference* to 16 bit would by itself
+cause a divergence of 5e-4 (as llama.cpp's stored logits show). A second model is then held against them:
+KL(reference || this) of the next-token distributions, and whether both rank the same token first. The
+sums run in float64, so that a divergence of 1e-6 is a figure and not rounding.
+
+Memory is bounded by one window of logits and a block of positions, whatever the length of the text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from bench.errors import NotAvailable, ResultError, RunFailed
+from bench.model.load import LoadedModel
+from bench.model.locate import DATA
+from bench.protocols import Vocabulary
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+HELD_OUT = DATA / "corpus" / "heldout.txt"
+_BLOCK = 32
+"""Positions turned into float64 distributions at once: 40 MB each at a vocabulary of 150,000."""
+
+
+class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Held-out text as tokens; `note` says so where the text is shorter than asked for."""
+
+    ids: tuple[int, ...]
+    note: str | None = None
+
+
+class _Described(msgspec.Struct, frozen=True, kw_only=True):
+    """What a logits file was made from; another text or another cut must not be compared with it."""
+
+    ids_sha256: str
+    window: int
+    stride: int
+    positions: int
+    vocab_size: int
+
+
+def held_out_ids(vocabulary: Vocabulary, tokens: int, path: Path = HELD_OUT) -> HeldOut:
+    """Return the first `tokens` tokens of the held-out text at `path`, or all of them with a note.
+
+    Raises NotAvailable for a model without a tokenizer, and for a text of fewer than two tokens.
+    """
+    if vocabulary.tokenizer is None:
+        raise NotAvailable("quality: a model with random weights has no tokenizer; quality is not measured")
+    ids = tuple(vocabulary.tokenizer.encode(path.read_text(encoding="utf-8")))
+    if len(ids) < 2:
+        raise NotAvailable(f"{path}: holds {len(ids)} tokens; at least 2 are needed")
+    if len(ids) < tokens:
+        return HeldOut(ids=ids, note=f"{path.name} has {len(ids)} tokens of the {tokens} asked for")
+    return HeldOut(ids=ids[:tokens])
+
+
+def score_heldout(
+    loaded: LoadedModel,
+    text_ids: Sequence[int],
+    window: int,
+    stride: int,
+    reference: Path | None = None,
+    save_logits: Path | None = None,
+) -> pa.Table:
+    """Score `text_ids` and return a row per scored position: `position, nll, kl, agree`.
+
+    `nll` is in nats; `kl` (nats) and `agree` are null without a `reference`, a file that an earlier call
+    wrote to its `save_logits` for the same text, window and stride (ResultError otherwise). The window
+    is cut to the model's context. `save_logits` takes positions x vocabulary x 2 bytes for a model in
+    FP16, and has a description beside it (`.json`), written last.
+    """
+    import pyarrow as pa
+
+    window = min(window, loaded.max_context)
+    if not 1 <= stride < window:
+        raise ValueError(f"stride {stride} must be at least 1 and below the window of {window}")
+    described = _Described(
+        ids_sha256=hashlib.sha256(msgspec.msgpack.encode(list(text_ids))).hexdigest(),
+        window=window,
+        stride=stride,
+        positions=len(text_ids) - 1,
+        vocab_size=int(loaded.facts["vocab_size"]),
+    )
+    theirs = None if reference is None else _open_reference(reference, described)
+    columns: dict[str, list[Any]] = {"position": [], "nll": [], "kl": [], "agree": []}
+    sink = None if save_logits is None else _LogitsFile(save_logits, described)
+    for start, logits in _scored_logits(loaded, text_ids, window, stride):
+        if sink is not None:
+            sink.write(start, logits)
+        for block in range(0, len(logits), _BLOCK):
+            first = start + block
+            part = logits[block : block + _BLOCK]
+            targets = text_ids[first : first + len(part)]
+            other = None if theirs is None else theirs[first - 1 : first - 1 + len(part)]
+            columns["position"].extend(range(first, first + len(part)))
+            for key, values in _score_block(part, targets, other).items():
+                columns[key].extend(values)
+    if sink is not None:
+        sink.finish()
+    types = {"position": pa.int32(), "nll": pa.float64(), "kl": pa.float64(), "agree": pa.bool_()}
+    return pa.table({key: pa.array(columns[key], type=types[key]) for key in types})
+
+
+def _scored_logits(
+    loaded: LoadedModel, ids: Sequence[int], window: int, stride: int
+) -> Iterator[tuple[int, Any]]:
+    """Yield, window by window, the first newly scored position and the logits that predict from it on."""
+    import torch
+
+    scored_to = 1
+    begin = 0
+    while scored_to < len(ids):
+        end = min(begin + window, len(ids))
+        tokens = torch.tensor([list(ids[begin:end])], device=loaded.device)
+        with torch.inference_mode():
+            logits = loaded.model(input_ids=tokens, use_cache=False).logits[0]
+        # Logits at place i predict the token at i + 1.
+        yield scored_to, logits[scored_to - 1 - begin : end - 1 - begin]
+        del logits
+        scored_to = end
+        begin += stride
+
+
+def _score_block(logits: Any, targets: Sequence[int], reference: Any | None) -> dict[str, list[Any]]:
+    """Return nll, kl and agree of a block of positions; kl and agree null without `reference`."""
+    import torch
+
+    ours = torch.log_softmax(logits.double(), dim=-1)
+    picked = ours.gather(1, torch.tensor(targets, device=logits.device)[:, None])[:, 0]
+    if not bool(torch.isfinite(picked).all()):
+        raise RunFailed(
+            "quality: the model's logits are not finite; in fp16 that is an overflow, "
+            "which bf16 would not have: its outputs and every figure about them mean nothing"
+        )
+    nll = (-picked).tolist()
+    if reference is None:
+        return {"nll": nll, "kl": [None] * len(nll), "agree": [None] * len(nll)}
+    given = torch.from_numpy(reference.copy()).to(logits.device)
+    theirs = torch.log_softmax(given.double(), dim=-1)
+    kl = (theirs.exp() * (theirs - ours)).sum(dim=-1)
+    agree = given.argmax(dim=-1) == logits.argmax(dim=-1)
+    return {"nll": nll, "kl": kl.tolist(), "agree": agree.tolist()}
+
+
+class _LogitsFile:
+    """A float16 or float32 `.npy` file of positions x vocabulary, filled window by window."""
+
+    def __init__(self, path: Path, described: _Described) -> None:
+        self._path = path
+        self._described = described
+        self._rows: np.memmap[Any, Any] | None = None
+        _description(path).unlink(missing_ok=True)
+
+    def write(self, first_position: int, logits: Any) -> None:
+        """Write the logits that predict `first_position` and its successors."""
+        import numpy as np
+        import torch
+
+        # numpy knows no bfloat16; float32 holds it without loss.
+        values = (logits if logits.dtype == torch.float16 else logits.float()).cpu().numpy()
+        if self._rows is None:
+            shape = (self._described.positions, values.shape[1])
+            self._rows = np.lib.format.open_memmap(self._path, "w+", dtype=values.dtype, shape=shape)
+        self._rows[first_position - 1 : first_position - 1 + len(values)] = values
+
+    def finish(self) -> None:
+        """Flush, then describe: a file without description is an unfinished one."""
+        if self._rows is not None:
+            self._rows.flush()
+        _description(self._path).write_bytes(msgspec.json.encode(self._described))
+
+
+def _open_reference(path: Path, described: _Described) -> Any:
+    """Open a logits file for reading; ResultError unless it was made from the same text and cut."""
+    import numpy as np
+
+    try:
+        found = msgspec.json.decode(_description(path).read_bytes(), type=_Described)
+        rows = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, msgspec.MsgspecError) as error:
+        raise ResultError(
+            f"{path}: no finished reference logits ({error}); run the baseline's quality pass first"
+        ) from error
+    if found != described:
+        different = [f for f in described.__struct_fields__ if getattr(found, f) != getattr(described, f)]
+        raise ResultError(
+            f"{path}: reference logits differ in {', '.join(different)}; "
+            f"score baseline and system on the same text, window and stride"
+        )
+    return rows
+
+
+def _description(path: Path) -> Path:
+    return path.with_suffix(".json")

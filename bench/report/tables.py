@@ -1,0 +1,230 @@
+"""The comparison as a terminal report and as Markdown.
+
+Nothing is computed here: rows, verdict, tradeoffs and doubts come as they are from `analysis`. Names
+of systems and models go in as plain text, never as markup. Readable at 80 columns and without colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from bench.analysis.change import Direction
+from bench.analysis.comparison import Comparison, Row
+from bench.analysis.csvfile import plain
+from bench.analysis.decide import Decision, Verdict
+from bench.analysis.metrics import METRICS, REQUIRED
+from bench.analysis.system import Doubt
+from bench.records import Value
+from bench.units import PERCENT
+
+DIRECTION_STYLE: dict[Direction, str] = {"better": "green", "worse": "red", "unclear": "yellow"}
+DECISION_STYLE: dict[Decision, str] = {
+    "adopt": "green",
+    "adopt with guardrails": "green",
+    "hold": "yellow",
+    "reject": "red",
+    "not enough evidence": "yellow",
+}
+DIGITS = 4
+"""Significant digits of a metric that bench does not define."""
+
+
+def render_comparison(comparison: Comparison, verdict: Verdict) -> Group:
+    """Return the whole report: table, day, verdict, gates, tradeoffs, guardrails, doubts, what is missing."""
+    parts: list[RenderableType] = [_table(comparison), _day(comparison), _verdict(verdict), _gates(verdict)]
+    for title, lines in _sections(comparison, verdict):
+        parts.append(_list(title, lines))
+    return Group(*parts)
+
+
+def to_markdown(comparison: Comparison, verdict: Verdict) -> str:
+    """Return the same as Markdown, for a README or an issue."""
+    one, two = _md(comparison.baseline.name), _md(comparison.optimized.name)
+    lines = [
+        f"**{verdict.decision.capitalize()}{_basis(verdict)}**: {_md(verdict.binding)}",
+        "",
+        f"| metric | {one} | {two} | change | 95 % interval | source |",
+        "|---|---:|---:|---:|---|---|",
+    ]
+    for row in _shown_rows(comparison):
+        cells = (row.title, *_values(row), _change(row), _interval(row), _source(row))
+        lines.append("| " + " | ".join(_md(cell) for cell in cells) + " |")
+    lines += ["", f"| per day | {one} | {two} | saved |", "|---|---:|---:|---:|"]
+    lines += ["| " + " | ".join(_md(cell) for cell in day) + " |" for day in _day_rows(comparison)]
+    for title, items in _sections(comparison, verdict):
+        lines += ["", f"**{title}**", "", *(f"- {_md(item)}" for item in items)]
+    return "\n".join(lines) + "\n"
+
+
+def number(value: float | None, digits: int = DIGITS) -> str:
+    """Return a number with `digits` significant digits, all digits before the point; '-' for None."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if abs(value) >= 10**digits else plain(value, digits)
+
+
+def _table(comparison: Comparison) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, expand=False)
+    table.add_column("metric", min_width=20)
+    table.add_column(Text(comparison.baseline.name), justify="right", max_width=14)
+    table.add_column(Text(comparison.optimized.name), justify="right", max_width=14)
+    table.add_column("change (95 % interval)", justify="right", min_width=16)
+    table.add_column("source", max_width=11)
+    for row in _shown_rows(comparison):
+        change = Text(_change(row), style=DIRECTION_STYLE.get(row.change.direction, ""))
+        if interval := _interval(row):
+            change.append(f"\n({interval})", style="dim")
+        cells = [Text(cell) for cell in (row.title, *_values(row))]
+        table.add_row(*cells, change, Text(_source(row)))
+    return table
+
+
+def _day(comparison: Comparison) -> Table:
+    title = Text(f"At {comparison.requests_per_day:,.0f} requests a day")
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    table.add_column("per day")
+    for name in (comparison.baseline.name, comparison.optimized.name):
+        table.add_column(Text(name), justify="right", max_width=14)
+    table.add_column("saved", justify="right")
+    for cells in _day_rows(comparison):
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _day_rows(comparison: Comparison) -> Iterator[tuple[str, str, str, str]]:
+    for day in comparison.per_day:
+        if day.baseline is not None or day.optimized is not None:
+            label = f"{day.label}, {day.unit}"
+            yield label, number(day.baseline), number(day.optimized), number(day.saved)
+
+
+def _verdict(verdict: Verdict) -> Panel:
+    body = Text(verdict.binding)
+    if verdict.settle:
+        body.append(f"\nTo settle it: {verdict.settle}.")
+    body.append(f"\nA change below {verdict.material_pct:g} % is immaterial; a regression beyond ", "dim")
+    body.append(f"{verdict.tolerated_pct:g} % is not tolerated unless an objective bounds it.", "dim")
+    if verdict.score is not None:
+        weights = ", ".join(
+            f"{METRICS[name].label} {weight * PERCENT:.0f} %"
+            for name, weight in verdict.score.weights.items()
+        )
+        body.append(f"\nScore (secondary): {verdict.score.value:+.1f} %, weights: {weights}.", "dim")
+    title = Text(f"{verdict.decision.upper()}{_basis(verdict)}", style="bold")
+    style = DECISION_STYLE[verdict.decision]
+    return Panel(body, title=title, title_align="left", border_style=style, box=box.ROUNDED)
+
+
+def _gates(verdict: Verdict) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("gate")
+    table.add_column("outcome")
+    table.add_column("because")
+    for gate in verdict.gates:
+        table.add_row(Text(gate.name), Text(gate.outcome), Text(gate.text))
+    return table
+
+
+def _sections(comparison: Comparison, verdict: Verdict) -> Iterator[tuple[str, list[str]]]:
+    """Yield the non-empty lists of sentences, in reading order."""
+    sections = (
+        ("Guardrails", list(verdict.guardrails)),
+        ("Tradeoffs", list(comparison.tradeoffs)),
+        ("Findings", list(comparison.findings)),
+        ("The systems differ in", _differences(comparison)),
+        ("Allowed to differ", list(comparison.allowed)),
+        ("Doubts", [_doubt(doubt) for doubt in comparison.doubts]),
+        ("Not measured", _missing(comparison)),
+    )
+    for title, lines in sections:
+        if lines:
+            yield title, lines
+
+
+def _list(title: str, lines: Iterable[str]) -> Table:
+    table = Table(title=Text(title, style="bold"), title_justify="left", box=None, show_header=False)
+    table.add_column(width=1)
+    table.add_column(overflow="fold")
+    for line in lines:
+        table.add_row("-", Text(line))
+    return table
+
+
+def _shown_rows(comparison: Comparison) -> list[Row]:
+    """Return the rows with any figure, and the six required ones whatever they hold."""
+    return [
+        row
+        for name, row in comparison.rows.items()
+        if name in REQUIRED or row.baseline.value is not None or row.optimized.value is not None
+    ]
+
+
+def _values(row: Row) -> tuple[str, str]:
+    digits = METRICS[row.name].digits if row.known else DIGITS
+    return number(row.baseline.value, digits), number(row.optimized.value, digits)
+
+
+def _change(row: Row) -> str:
+    change = row.change
+    if change.direction in ("not comparable", "not judged"):
+        return f"{change.pct_change:+.1f} %" if change.pct_change is not None else "-"
+    if change.pct_change is None:
+        return f"{change.delta:+.3g} {change.direction}"
+    return f"{change.pct_change:+.1f} % {change.direction}"
+
+
+def _interval(row: Row) -> str:
+    change = row.change
+    if change.low_pct is not None and change.high_pct is not None:
+        return f"{change.low_pct:+.1f} to {change.high_pct:+.1f} %"
+    if change.low is not None and change.high is not None:
+        return f"{change.low:+.3g} to {change.high:+.3g}"
+    return ""
+
+
+def _source(row: Row) -> str:
+    sources = dict.fromkeys(v.source for v in (row.baseline, row.optimized) if v.value is not None)
+    return "/".join(sources) or "missing"
+
+
+def _basis(verdict: Verdict) -> str:
+    return ", on point values" if verdict.on_point_values else ""
+
+
+def _differences(comparison: Comparison) -> list[str]:
+    return [f"{key}: {one} against {two}" for key, (one, two) in comparison.differences.items()]
+
+
+def _doubt(doubt: Doubt) -> str:
+    return f"{doubt.text}. Remedy: {doubt.remedy}." if doubt.remedy else f"{doubt.text}."
+
+
+def _missing(comparison: Comparison) -> list[str]:
+    """Return what could not be measured, metrics with the same reason together."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for row in comparison.rows.values():
+        lacking: list[tuple[str, Value]] = [
+            (side.name, value)
+            for side, value in ((comparison.baseline, row.baseline), (comparison.optimized, row.optimized))
+            if value.value is None
+        ]
+        if len(lacking) == 2 and lacking[0][1].note == lacking[1][1].note:
+            lacking = [("both", lacking[0][1])]
+        for who, value in lacking:
+            reasons.setdefault((who, value.note), []).append(row.label)
+    return [f"{who}: {'; '.join(labels)}: {note}" for (who, note), labels in reasons.items()]
+
+
+def _md(text: str) -> str:
+    """Escape what would be markup in a Markdown table cell."""
+    for mark in ("\\", "|", "*", "_", "`", "<", "[", "]"):
+        text = text.replace(mark, f"\\{mark}")
+    return text.replace("\n", " ")

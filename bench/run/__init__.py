@@ -1,0 +1,1 @@
+"""THE path: assemble an experiment, run its jobs, drive, measure, store, and read results back."""

@@ -1,0 +1,75 @@
+"""The engine loop on a thread of its own, behind `submit`: what a client in this process talks to."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from types import TracebackType
+
+from bench.clock import Clock
+from bench.protocols import Engine, Policy
+from bench.records import Completion, Request
+from bench.serving.loop import EngineLoop
+from bench.serving.queue import RequestQueue
+
+
+class Server:
+    """Serves from `start` to `drain` or `close`; as a context manager, from entry to exit; used once.
+
+    At most `queue_limit` requests wait at a time. `timeout_s` counts from a request's due time on `clock`.
+    """
+
+    def __init__(
+        self, policy: Policy, engine: Engine, clock: Clock, *, queue_limit: int, timeout_s: float
+    ) -> None:
+        """Connect the parts; nothing runs yet, but requests may already be submitted."""
+        self._queue = RequestQueue(clock, queue_limit)
+        self._loop = EngineLoop(self._queue, policy, engine, clock, timeout_s)
+        # A daemon, so that an engine that hangs cannot keep the interpreter from exiting.
+        self._thread = threading.Thread(target=self._run, name="engine-loop", daemon=True)
+        self._error: BaseException | None = None
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ended the loop before its time, None if nothing did."""
+        return self._error
+
+    def start(self) -> None:
+        """Start the engine thread."""
+        self._thread.start()
+
+    def submit(self, request: Request) -> Future[Completion]:
+        """Send a request, from any thread; the future is always answered and never raises."""
+        return self._queue.submit(request)
+
+    def drain(self, timeout_s: float | None = None) -> bool:
+        """Let nothing more in and wait until all is answered; return False if `timeout_s` passed before.
+
+        Re-raises what ended the loop before its time; all requests are answered then, too.
+        """
+        self._queue.close()
+        self._thread.join(timeout_s)
+        if self._error is not None:
+            raise self._error
+        return not self._thread.is_alive()
+
+    def close(self) -> None:
+        """Reject what waits, let the running batch end, and stop; may be called more than once."""
+        self._queue.discard()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        try:
+            self._loop.run()
+        except BaseException as error:  # noqa: BLE001 - a thread has no caller: `drain` re-raises it
+            self._error = error

@@ -1,0 +1,182 @@
+"""Builders of small recorded runs whose metrics are known by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import pyarrow as pa
+import pytest
+
+from bench.analysis.system import Assumed, Reading, SystemRuns
+from bench.config import Objectives, Quality
+from bench.records import Completion, Interval, Run, RunMeta, Sample, Source, Value
+
+START_S, END_S = 10.0, 20.0
+WINDOW = Interval(start_s=START_S, end_s=END_S)
+GPU = "GPU-1"
+PRICE = Value(value=3.6, source="assumed", note="3.6 USD/h as configured")
+ASSUMED = Assumed(usd_per_gpu_hour=PRICE, requests_per_day=86_400, kg_co2e_per_kwh=0.5, pue=1.2)
+OBJECTIVES = Objectives(p95_latency_ms=1200)
+LIMITS = Quality()
+CONFIG: dict[str, Any] = {
+    "seed": 7,
+    "model": {"id": "m", "weights": "pretrained"},
+    "workload": {"requests_per_day": 86_400, "arrivals": {"kind": "steady"}},
+    "systems": {
+        "baseline": {"precision": {"kind": "fp16"}, "batching": {"kind": "none"}},
+        "optimized": {"precision": {"kind": "int8"}, "batching": {"kind": "none"}},
+    },
+}
+
+
+def completion(due_s: float, latency_s: float = 0.5, **changes: Any) -> Completion:
+    """Return a request that waits 0.1 s, prefills 0.1 s and decodes the rest; 5 tokens."""
+    done_s = due_s + latency_s
+    fields: dict[str, Any] = {
+        "uid": int(due_s * 1000),
+        "due_s": due_s,
+        "sent_s": due_s + 0.001,
+        "admitted_s": due_s + 0.1,
+        "first_token_s": due_s + 0.2,
+        "done_s": done_s,
+        "prompt_tokens": 8,
+        "output_tokens": 5,
+        "padded_tokens": 2,
+        "batch_id": int(due_s * 1000),
+        "batch_size": 1,
+        "queue_s": 0.1,
+        "prefill_s": 0.1,
+        "decode_s": latency_s - 0.2,
+        "itl_ms": (10.0, 20.0, 30.0, 40.0),
+    }
+    return Completion(**(fields | changes))
+
+
+def steady(latency_s: float = 0.5, n: int = 10) -> list[Completion]:
+    """Return `n` requests evenly due inside the window, all of one latency."""
+    gap_s = (END_S - START_S) / n
+    return [completion(START_S + i * gap_s, latency_s) for i in range(n)]
+
+
+def constant_power(watts: float = 100.0, *, counter: bool = True, hz: float = 10.0) -> list[Sample]:
+    """Return samples from 5 s to 25 s of a GPU at constant power, 4 GB in use, with a true counter."""
+    samples = []
+    for i in range(int(20 * hz) + 1):
+        t_s = 5.0 + i / hz
+        samples.append(sample(t_s, "power_w", watts))
+        samples.append(sample(t_s, "memory_used_gb", 4.0))
+        if counter:
+            samples.append(sample(t_s, "energy_j", 1000.0 + watts * (t_s - 5.0)))
+    return samples
+
+
+def sample(t_s: float, field: str, value: float, uuid: str | None = GPU) -> Sample:
+    return Sample(t_s=t_s, read_s=1e-4, field=field, value=value, gpu_uuid=uuid)
+
+
+def table(rows: Sequence[Any], of: type) -> pa.Table:
+    """Return Structs as the Arrow table that a run folder gives back."""
+    numbers = {"uid": pa.int64(), "batch_id": pa.int32(), "batch_size": pa.int32()}
+    texts = {"status", "error", "admit_reason", "field", "gpu_uuid"}
+
+    def kind(name: str) -> pa.DataType:
+        if name.endswith("_tokens"):
+            return pa.int32()
+        if name == "itl_ms":
+            return pa.list_(pa.float32())
+        return pa.string() if name in texts else numbers.get(name, pa.float64())
+
+    schema = pa.schema([(name, kind(name)) for name in of.__struct_fields__])  # type: ignore[attr-defined]
+    return pa.table({name: [getattr(row, name) for row in rows] for name in schema.names}, schema=schema)
+
+
+def quality(nll: float = 2.0, kl: float | None = None, agree: float = 1.0, n: int = 100) -> pa.Table:
+    """Return a quality table; `agree` is the share of agreeing positions, spread evenly."""
+    agrees = [int((i + 1) * agree) - int(i * agree) for i in range(n)]
+    none = [None] * n
+    return pa.table(
+        {
+            "position": pa.array(range(n), pa.int32()),
+            "nll": pa.array([nll] * n, pa.float64()),
+            "kl": pa.array(none if kl is None else [kl] * n, pa.float64()),
+            "agree": pa.array(none if kl is None else agrees, pa.float64()),
+        }
+    )
+
+
+def window_run(
+    requests: Sequence[Completion] | None = None,
+    telemetry: Sequence[Sample] | None = None,
+    *,
+    system: str = "baseline",
+    repeat: int = 1,
+    device: Literal["cuda", "cpu"] = "cuda",
+    source: Source = "measured",
+    facts: Mapping[str, Any] | None = None,
+    missing: Mapping[str, str] | None = None,
+    **meta: Any,
+) -> Run:
+    """Return one repeat at the common rate of 1 request/s."""
+    known = {"gpu_name": "NVIDIA H200", "driver": "595", "weights_bytes": 2_000_000_000, "load_s": 3.0}
+    fields: dict[str, Any] = {
+        "schema": 1,
+        "status": "complete",
+        "kind": "window",
+        "config": CONFIG,
+        "written": {},
+        "provenance": {"dirty": False},
+        "offered_rps": 1.0,
+        "window": WINDOW,
+    }
+    return Run(
+        folder=f"{system}.{repeat}",
+        requests=table(steady() if requests is None else requests, Completion),
+        telemetry=table(constant_power() if telemetry is None else telemetry, Sample),
+        meta=RunMeta(
+            **(fields | meta),
+            source=source,
+            system=system,
+            repeat=repeat,
+            device=device,
+            facts=known | dict(facts or {}),
+            missing=dict(missing or {}),
+        ),
+    )
+
+
+def offline_run(
+    rps: float = 2.0, *, system: str = "baseline", table: pa.Table | None = None, **meta: Any
+) -> Run:
+    """Return a saturated run of 10 s that answers `rps` requests/s."""
+    n = round(rps * 10)
+    requests = [completion(0.0, (i + 1) / rps, uid=i) for i in range(n)]
+    facts = {"offline_started_s": 0.0, "offline_ended_s": 10.0} | meta.pop("facts", {})
+    run = window_run(requests, [], system=system, repeat=0, kind="offline", window=None, facts=facts, **meta)
+    return Run(
+        folder=run.folder, meta=run.meta, requests=run.requests, telemetry=run.telemetry, quality=table
+    )
+
+
+def system_runs(
+    name: str = "baseline",
+    latencies_s: Sequence[float] = (0.5, 0.5, 0.5),
+    *,
+    rps: float = 2.0,
+    watts: float = 100.0,
+    table: pa.Table | None = None,
+    **meta: Any,
+) -> SystemRuns:
+    """Return a system with one repeat per latency."""
+    windows = [
+        window_run(steady(latency_s), constant_power(watts), system=name, repeat=i + 1, **meta)
+        for i, latency_s in enumerate(latencies_s)
+    ]
+    return SystemRuns(name=name, offline=offline_run(rps, system=name, table=table, **meta), windows=windows)
+
+
+def number(reading: Reading | Value) -> float:
+    """Return the figure; fail with the reason when there is none."""
+    if reading.value is None:
+        pytest.fail(f"missing: {reading}")
+    return reading.value

@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.analysis.change import change
+from bench.analysis.compare import compare
+from bench.analysis.comparison import Comparison
+from bench.analysis.csvfile import parse, render
+from bench.analysis.metrics import METRICS, metric_set
+from bench.analysis.stats import mean_interval
+from bench.analysis.system import Doubt, MetricSet, SystemRuns
+from bench.errors import ResultError
+from bench.records import Value
+from tests.analysis.conftest import ASSUMED, CONFIG, OBJECTIVES, quality, system_runs
+
+
+def point(value: float | None, note: str = "") -> Value:
+    return Value(value=value, source="missing" if value is None else "measured", note=note)
+
+
+def repeated(*values: float) -> Value:
+    estimate = mean_interval(values)
+    return Value(
+        value=estimate.mean,
+        source="measured",
+        note="",
+        low=estimate.low,
+        high=estimate.high,
+        n=estimate.n,
+    )
+
+
+def side(name: str, values: Mapping[str, float | None] | None = None, **meta: Any) -> MetricSet:
+    """Return a bare set of metrics."""
+    known = dict.fromkeys(list(METRICS)[:6], 1.0) | dict(values or {})
+    return MetricSet(name=name, origin=f"{name}.csv", values={k: point(v) for k, v in known.items()}, **meta)
+
+
+def measured(name: str, runs: SystemRuns | None = None) -> MetricSet:
+    return metric_set(runs or system_runs(name, table=quality()), ASSUMED, OBJECTIVES, origin=f"runs/{name}")
+
+
+def keys(comparison: Comparison) -> list[str]:
+    return [doubt.key for doubt in comparison.doubts]
+
+
+@pytest.mark.parametrize(
+    ("better", "new", "direction"),
+    [
+        ("lower", 90.0, "better"),
+        ("lower", 110.0, "worse"),
+        ("higher", 110.0, "better"),
+        ("higher", 90.0, "worse"),
+        ("lower", 100.0, "same"),
+        (None, 110.0, "not judged"),
+    ],
+)
+def test_direction_follows_the_metric(better: Any, new: float, direction: str) -> None:
+    assert change(point(100.0), point(new), better).direction == direction
+
+
+def test_an_interval_that_includes_no_change_is_unclear() -> None:
+    result = change(repeated(90, 100, 110), repeated(92, 103, 112), "lower")
+    assert result.direction == "unclear"
+    assert result.low_pct is not None
+    assert result.high_pct is not None
+    assert result.low_pct < 0 < result.high_pct
+
+
+def test_a_clear_change_has_welchs_interval() -> None:
+    baseline, optimized = repeated(99, 100, 101), repeated(79, 80, 81)
+    result = change(baseline, optimized, "lower")
+    assert result.direction == "better"
+    assert result.pct_change == pytest.approx(-20.0)
+    relative = math.sqrt((1 / 100) ** 2 / 3 + (1 / 80) ** 2 / 3)
+    # Welch's degrees of freedom for these two are 3.82; t(0.975, 3.82) is 2.83.
+    assert result.low_pct == pytest.approx((0.8 * math.exp(-2.83 * relative) - 1) * 100, abs=0.05)
+
+
+def test_welchs_interval_covers_the_true_ratio_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(3)
+    hits = 0
+    for _ in range(1000):
+        result = change(repeated(*rng.normal(100, 5, 5)), repeated(*rng.normal(80, 8, 5)), "lower")
+        assert result.low_pct is not None
+        assert result.high_pct is not None
+        hits += result.low_pct <= -20.0 <= result.high_pct
+    assert 930 <= hits <= 975
+
+
+def test_a_base_of_zero_has_a_delta_and_no_percentage() -> None:
+    result = change(repeated(0, 0, 0), repeated(0.1, 0.1, 0.1), "lower")
+    assert result.pct_change is None
+    assert result.delta == pytest.approx(0.1)
+    assert result.direction == "worse"
+
+
+def test_a_missing_side_is_not_comparable_rather_than_zero_or_nan() -> None:
+    result = change(point(None), point(1.0), "lower")
+    assert (result.delta, result.pct_change, result.direction) == (None, None, "not comparable")
+
+
+def test_metrics_of_one_side_only_are_shown_and_not_dropped() -> None:
+    comparison = compare(side("a"), side("b", {"p99_latency_ms": 3.0, "mine": 4.0}), ASSUMED)
+    assert comparison.rows["p99_latency_ms"].change.direction == "not comparable"
+    assert comparison.rows["p99_latency_ms"].baseline.note == "the baseline does not have this metric"
+    assert not comparison.rows["mine"].known
+
+
+def test_an_unknown_metric_on_both_sides_is_shown_and_not_judged() -> None:
+    comparison = compare(side("a", {"mine": 4.0}), side("b", {"mine": 5.0}), ASSUMED)
+    assert comparison.rows["mine"].change.pct_change == pytest.approx(25.0)
+    assert comparison.rows["mine"].change.direction == "not judged"
+
+
+def test_a_day_without_energy_has_no_energy_and_no_carbon() -> None:
+    comparison = compare(side("a"), side("b", {"estimated_energy_kwh_per_1k_requests": None}), ASSUMED)
+    for day in comparison.per_day[2:]:
+        assert (day.optimized, day.saved) == (None, None)
+        assert day.baseline is not None
+
+
+def test_carbon_of_a_day_counts_pue_and_grid() -> None:
+    energy, carbon = compare(side("a"), side("b"), ASSUMED).per_day[2:]
+    assert energy.baseline == pytest.approx(86.4)
+    assert carbon.baseline == pytest.approx(86.4 * 0.5 * 1.2)
+
+
+@pytest.mark.parametrize(
+    ("key", "meta"),
+    [
+        ("source", {"source": "simulated"}),
+        ("gpu", {"facts": {"gpu_name": "NVIDIA L4"}}),
+        ("driver", {"facts": {"driver": "600"}}),
+        ("seed", {"config": CONFIG | {"seed": 8}}),
+        ("load", {"offered_rps": 2.0}),
+        ("model", {"config": CONFIG | {"model": {"id": "other", "weights": "pretrained"}}}),
+        ("workload", {"config": CONFIG | {"workload": {"arrivals": {"kind": "poisson"}}}}),
+    ],
+)
+def test_a_difference_is_refused_unless_it_is_named(key: str, meta: dict[str, Any]) -> None:
+    other = measured("optimized", system_runs("optimized", table=quality(), **meta))
+    with pytest.raises(ResultError, match=rf"not comparable: {key} differs.*allow it by name \({key}\)"):
+        compare(measured("baseline"), other, ASSUMED)
+    allowed = compare(measured("baseline"), other, ASSUMED, allow_different=[key])
+    assert allowed.allowed[0].startswith(f"{key} differs")
+
+
+def test_a_simulated_csv_is_refused_against_a_measured_one() -> None:
+    one = parse(render(measured("baseline").values, "baseline"), "b.csv")
+    simulated = measured("optimized", system_runs("optimized", source="simulated", table=quality()))
+    two = parse(render(simulated.values, "optimized"), "o.csv")
+    with pytest.raises(ResultError, match=r"b\.csv and o\.csv are not comparable: source differs"):
+        compare(one, two, ASSUMED)
+
+
+def test_an_unknown_allowance_is_refused_with_the_valid_names() -> None:
+    with pytest.raises(
+        ResultError, match="'gpus' cannot be allowed to differ; valid here: source, device, gpu"
+    ):
+        compare(side("a"), side("b"), ASSUMED, allow_different=["gpus"])
+
+
+def test_loads_within_one_percent_are_the_same() -> None:
+    other = measured("optimized", system_runs("optimized", table=quality(), offered_rps=1.005))
+    assert compare(measured("baseline"), other, ASSUMED).allowed == ()
+
+
+def test_one_changed_setting_is_printed_and_no_doubt() -> None:
+    comparison = compare(measured("baseline"), measured("optimized"), ASSUMED)
+    assert comparison.differences == {"precision.kind": ("fp16", "int8")}
+    assert "confounded" not in keys(comparison)
+
+
+def test_two_changed_settings_are_confounded() -> None:
+    systems = {
+        "baseline": CONFIG["systems"]["baseline"],
+        "optimized": {"precision": {"kind": "int8"}, "batching": {"kind": "dynamic", "max_size": 16}},
+    }
+    config = CONFIG | {"systems": systems}
+    one = measured("baseline", system_runs("baseline", config=config))
+    two = measured("optimized", system_runs("optimized", config=config))
+    comparison = compare(one, two, ASSUMED)
+    assert "confounded" in keys(comparison)
+    assert comparison.differences["batching.max_size"] == (None, 16)
+
+
+def test_disordered_percentiles_are_pointed_out() -> None:
+    comparison = compare(side("a", {"p50_latency_ms": 5.0, "p95_latency_ms": 4.0}), side("b"), ASSUMED)
+    assert "a: p50_latency_ms (5) exceeds p95_latency_ms (4), which cannot be" in [
+        doubt.text for doubt in comparison.doubts
+    ]
+
+
+def test_plausible_figures_raise_no_doubt_and_measured_energy_goes_with_its_own_rate() -> None:
+    # 300 W at 1 request/s completed; at the capacity of 20 requests/s the same joules would be 6 kW.
+    runs = system_runs("optimized", rps=20, watts=300, table=quality())
+    comparison = compare(measured("baseline"), measured("optimized", runs), ASSUMED)
+    assert not any(key.startswith("implied") for key in keys(comparison))
+
+
+def test_a_configured_price_is_known_too() -> None:
+    doubts = compare(side("a", {"cost_per_1k_requests_usd": 30.0}), side("b"), ASSUMED).doubts
+    assert any(doubt.key == "implied price" for doubt in doubts)
+    dear = Value(value=90.0, source="assumed", note="")
+    doubts = compare(
+        side("a", {"cost_per_1k_requests_usd": 30.0}),
+        side("b"),
+        ASSUMED.__class__(usd_per_gpu_hour=dear, requests_per_day=1),
+    ).doubts
+    assert not any(doubt.key == "implied price" for doubt in doubts)
+
+
+def test_tradeoffs_follow_the_numbers() -> None:
+    worse = compare(side("a"), side("b", {"p50_latency_ms": 2.0, "p95_latency_ms": 2.0}), ASSUMED)
+    assert "slower throughout" in worse.tradeoffs[0]
+    mixed = compare(side("a"), side("b", {"p50_latency_ms": 0.5, "p95_latency_ms": 2.0}), ASSUMED)
+    assert "the slow tail is longer" in mixed.tradeoffs[0]
+    less = compare(side("a"), side("b", {"throughput_requests_per_sec": 0.5}), ASSUMED)
+    assert less.tradeoffs[1] == "throughput falls by 50.0 %: one replica carries less load."
+    none = compare(side("a"), side("b", {"average_memory_gb": None}), ASSUMED)
+    assert "average memory: not comparable" in none.tradeoffs[2]
+    assert "unchanged" in none.tradeoffs[3]
+
+
+def test_a_smaller_gpu_is_named_only_when_the_change_makes_it_possible() -> None:
+    gained = compare(side("a", {"average_memory_gb": 22.5}), side("b", {"average_memory_gb": 14.2}), ASSUMED)
+    assert any("GPU of 16 GB (T4)" in text for text in gained.findings)
+    lost = compare(side("a", {"average_memory_gb": 14.2}), side("b", {"average_memory_gb": 22.5}), ASSUMED)
+    assert not any("GPU of" in text for text in lost.findings)
+
+
+def test_findings_say_how_far_p95_is_from_the_objective() -> None:
+    comparison = compare(
+        side("a", {"p95_latency_ms": 1500.0}), side("b", {"p95_latency_ms": 600.0}), ASSUMED, OBJECTIVES
+    )
+    assert "a: p95 latency 1500 ms is 25 % above the objective of 1200 ms." in comparison.findings
+    assert "b: p95 latency 600 ms is 50 % below the objective of 1200 ms." in comparison.findings
+
+
+def test_the_same_bill_is_said_when_whole_gpus_are_rented() -> None:
+    runs = system_runs("optimized", rps=4, table=quality())
+    comparison = compare(measured("baseline"), measured("optimized", runs), ASSUMED)
+    assert any("the bill for rented GPUs stays the same" in text for text in comparison.findings)
+
+
+def test_doubts_of_both_systems_are_carried_over() -> None:
+    doubt = Doubt(key="k", text="t", remedy="r")
+    comparison = compare(side("a", doubts=(doubt,)), side("b", doubts=(doubt,)), ASSUMED)
+    assert keys(comparison).count("k") == 2

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from bench.errors import NotAvailable, ResultError, RunFailed
+from bench.model.load import LoadedModel
+from bench.model.precision import Fp16, Int8, Nf4
+from bench.model.scoring import held_out_ids, score_heldout
+from bench.model.vocabulary import ModelVocabulary
+from tests.model.conftest import LoadTiny
+
+WINDOW, STRIDE, TOKENS = 64, 32, 300
+
+
+@pytest.fixture(scope="module")
+def text_ids(tiny: LoadedModel) -> tuple[int, ...]:
+    return held_out_ids(tiny.vocabulary, TOKENS).ids
+
+
+@pytest.fixture(scope="module")
+def reference(load_tiny: LoadTiny, text_ids: tuple[int, ...], tmp_path_factory: Any) -> Path:
+    """The logits of the tiny model in FP16, as the baseline's quality pass leaves them."""
+    path = Path(tmp_path_factory.mktemp("quality") / "reference.npy")
+    score_heldout(load_tiny(Fp16()), text_ids, WINDOW, STRIDE, save_logits=path)
+    return path
+
+
+def test_one_window_gives_the_loss_that_the_model_itself_reports(tiny: LoadedModel) -> None:
+    import torch
+
+    ids = held_out_ids(tiny.vocabulary, 200).ids
+    table = score_heldout(tiny, ids, window=200, stride=100)
+    tokens = torch.tensor([ids])
+    with torch.inference_mode():
+        loss = float(tiny.model(input_ids=tokens, labels=tokens).loss)
+    assert float(np.mean(table["nll"].to_numpy())) == pytest.approx(loss, abs=1e-5)
+    assert math.exp(loss) < 200  # a trained model: 2,048 would be a guess
+
+
+def test_every_position_but_the_first_is_scored_once_and_in_order(
+    tiny: LoadedModel, text_ids: tuple[int, ...]
+) -> None:
+    table = score_heldout(tiny, text_ids, WINDOW, STRIDE)
+    assert table["position"].to_pylist() == list(range(1, TOKENS))
+    assert table["kl"].null_count == table["agree"].null_count == TOKENS - 1
+
+
+def test_a_position_is_scored_with_the_context_of_its_window(
+    tiny: LoadedModel, text_ids: tuple[int, ...]
+) -> None:
+    import torch
+
+    nll = score_heldout(tiny, text_ids, WINDOW, STRIDE)["nll"].to_pylist()
+    # Position 100 is first reached by the window that begins at 64 = 2 x stride.
+    with torch.inference_mode():
+        logits = tiny.model(input_ids=torch.tensor([text_ids[64:100]])).logits[0, -1].double()
+    expected = -torch.log_softmax(logits, dim=-1)[text_ids[100]]
+    assert nll[100 - 1] == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_more_context_predicts_better(tiny: LoadedModel, text_ids: tuple[int, ...]) -> None:
+    near = score_heldout(tiny, text_ids, 8, 4)["nll"].to_numpy().mean()
+    far = score_heldout(tiny, text_ids, 128, 64)["nll"].to_numpy().mean()
+    assert far < near
+
+
+def test_a_model_does_not_differ_from_itself(
+    load_tiny: LoadTiny, text_ids: tuple[int, ...], reference: Path
+) -> None:
+    table = score_heldout(load_tiny(Fp16()), text_ids, WINDOW, STRIDE, reference=reference)
+    assert np.abs(table["kl"].to_numpy()).max() < 1e-12
+    assert all(table["agree"].to_pylist())
+
+
+def test_fewer_bits_differ_more(load_tiny: LoadTiny, text_ids: tuple[int, ...], reference: Path) -> None:
+    tables = [
+        score_heldout(load_tiny(p), text_ids, WINDOW, STRIDE, reference=reference) for p in (Int8(), Nf4())
+    ]
+    kl = [float(table["kl"].to_numpy().mean()) for table in tables]
+    agree = [float(np.mean(table["agree"].to_pylist())) for table in tables]
+    assert 1e-7 < kl[0] < 2e-3
+    assert kl[1] > 5 * kl[0]
+    assert 1.0 > agree[0] > agree[1]
+
+
+def test_the_reference_file_is_lossless_and_holds_a_row_per_position(
+    load_tiny: LoadTiny, text_ids: tuple[int, ...], reference: Path
+) -> None:
+    import torch
+
+    rows = np.load(reference, mmap_mode="r")
+    assert rows.shape == (TOKENS - 1, 2048)
+    assert rows.dtype == np.float16
+    with torch.inference_mode():
+        logits = load_tiny(Fp16()).model(input_ids=torch.tensor([text_ids[:WINDOW]])).logits[0]
+    assert np.array_equal(rows[: WINDOW - 1], logits[:-1].numpy())
+
+
+def test_a_reference_of_another_text_or_cut_is_refused(
+    load_tiny: LoadTiny, text_ids: tuple[int, ...], reference: Path
+) -> None:
+    model = load_tiny(Fp16())
+    with pytest.raises(ResultError, match="differ in stride"):
+        score_heldout(model, text_ids, WINDOW, STRIDE - 1, reference=reference)
+    other = (*text_ids[:-1], (text_ids[-1] + 1) % 2048)
+    with pytest.raises(ResultError, match="differ in ids_sha256"):
+        score_heldout(model, other, WINDOW, STRIDE, reference=reference)
+
+
+def test_an_unfinished_reference_is_refused(
+    load_tiny: LoadTiny, text_ids: tuple[int, ...], tmp_path: Path
+) -> None:
+    np.save(tmp_path / "half.npy", np.zeros((TOKENS - 1, 2048), np.float16))
+    with pytest.raises(ResultError, match="no finished reference"):
+        score_heldout(load_tiny(Fp16()), text_ids, WINDOW, STRIDE, reference=tmp_path / "half.npy")
+
+
+def test_a_model_whose_logits_overflow_fails_the_pass(
+    tiny: LoadedModel, text_ids: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    weight = tiny.model.model.norm.weight
+    monkeypatch.setattr(weight, "data", torch.full_like(weight.data, float("inf")))
+    with pytest.raises(RunFailed, match="not finite"):
+        score_heldout(tiny, text_ids, WINDOW, STRIDE)
+
+
+@pytest.mark.parametrize("stride", [0, WINDOW])
+def test_an_impossible_stride_is_refused(tiny: LoadedModel, text_ids: tuple[int, ...], stride: int) -> None:
+    with pytest.raises(ValueError, match="stride"):
+        score_heldout(tiny, text_ids, WINDOW, stride)
+
+
+def test_held_out_text_shorter_than_asked_for_is_used_whole_and_says_so(
+    tiny: LoadedModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "short.txt"
+    path.write_text("a short text")
+    held = held_out_ids(tiny.vocabulary, 1000, path)
+    assert held.note == f"short.txt has {len(held.ids)} tokens of the 1000 asked for"
+    assert held_out_ids(tiny.vocabulary, 2, path) == msgspec.structs.replace(
+        held, ids=held.ids[:2], note=None
+    )
+
+
+def test_held_out_text_needs_a_tokenizer_and_two_tokens(tiny: LoadedModel, tmp_path: Path) -> None:
+    with pytest.raises(NotAvailable, match="quality is not measured"):
+        held_out_ids(ModelVocabulary(ordinary_ids=(1, 2), tokenizer=None), 10)
+    (tmp_path / "empty.txt").write_text("")
+    with pytest.raises(NotAvailable, match="holds 0 tokens"):
+        held_out_ids(tiny.vocabulary, 10, tmp_path / "empty.txt")

@@ -1,0 +1,132 @@
+"""The queue is bounded, answers refusals at once, and waits without using the processor."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from bench.clock import VirtualClock, WallClock
+from bench.serving.queue import RequestQueue, ScheduledQueue
+
+from .traffic import request
+
+
+def test_what_was_submitted_waits_in_order_and_is_claimed_once() -> None:
+    queue = RequestQueue(WallClock(), limit=10)
+    for uid in range(3):
+        queue.submit(request(uid))
+    view = queue.look()
+    assert [ticket.request.uid for ticket in view.waiting] == [0, 1, 2]
+    assert view.arrived == view.waiting
+    assert queue.look().arrived == ()
+    middle = view.waiting[1]
+    assert queue.claim([middle]) == [middle]
+    assert queue.claim(view.waiting) == [view.waiting[0], view.waiting[2]]
+    assert queue.look().waiting == ()
+
+
+def test_a_full_queue_rejects_at_once_and_has_room_again_after_a_claim() -> None:
+    queue = RequestQueue(WallClock(), limit=2)
+    waiting = [queue.submit(request(uid)) for uid in range(2)]
+    outcome = queue.submit(request(2)).result(timeout=0)
+    assert (outcome.uid, outcome.status) == (2, "rejected")
+    assert outcome.error == "the queue is full (2 waiting)"
+    assert outcome.sent_s == outcome.done_s
+    assert not any(future.done() for future in waiting)
+    queue.claim(queue.look().waiting[:1])
+    assert not queue.submit(request(3)).done()
+
+
+def test_a_closed_queue_rejects_but_keeps_what_waits() -> None:
+    queue = RequestQueue(WallClock(), limit=2)
+    waiting = queue.submit(request(0))
+    queue.close()
+    assert queue.submit(request(1)).result(timeout=0).error == "the queue is closed"
+    assert not waiting.done()
+    assert queue.look().draining
+    queue.discard()
+    assert waiting.result(timeout=0).status == "rejected"
+
+
+def test_a_sent_request_cannot_be_called_back() -> None:
+    queue = RequestQueue(WallClock(), limit=2)
+    assert not queue.submit(request(0)).cancel()
+
+
+def test_wait_returns_at_once_for_news_since_the_last_look_and_only_then() -> None:
+    clock = WallClock()
+    queue = RequestQueue(clock, limit=2)
+    queue.submit(request(0))
+    queue.wait(None)
+    queue.look()
+    until_s = clock.now_s() + 0.05
+    queue.wait(until_s)
+    assert clock.now_s() >= until_s
+
+
+@pytest.mark.parametrize("event", ["submit", "close"])
+def test_wait_is_ended_by_an_arrival_and_by_closing(event: str) -> None:
+    queue = RequestQueue(WallClock(), limit=2)
+    act = queue.close if event == "close" else lambda: queue.submit(request(0))
+    timer = threading.Timer(0.05, act)
+    timer.start()
+    started_s = time.perf_counter()
+    queue.wait(None)
+    assert time.perf_counter() - started_s >= 0.04
+    timer.join()
+
+
+def test_waiting_costs_no_processor_time() -> None:
+    clock = WallClock()
+    queue = RequestQueue(clock, limit=2)
+    before_s = time.thread_time()
+    queue.wait(clock.now_s() + 0.3)
+    assert time.thread_time() - before_s < 0.01
+
+
+def test_a_wait_for_ever_and_a_day_is_possible() -> None:
+    queue = RequestQueue(WallClock(), limit=2)
+    timer = threading.Timer(0.02, queue.close)
+    timer.start()
+    queue.wait(1e12)
+    assert queue.look().draining
+    timer.join()
+
+
+def test_scheduled_requests_arrive_when_due_and_waiting_moves_the_clock() -> None:
+    clock = VirtualClock()
+    queue = ScheduledQueue([request(0, due_s=5.0), request(1, due_s=2.0)], clock, limit=10)
+    assert queue.look().waiting == ()
+    queue.wait(1.0)
+    assert clock.now_s() == 1.0
+    queue.wait(None)
+    assert clock.now_s() == 2.0
+    view = queue.look()
+    assert [ticket.request.uid for ticket in view.arrived] == [1]
+    assert not view.draining
+    queue.wait(9.0)
+    view = queue.look()
+    assert clock.now_s() == 5.0
+    assert [ticket.request.uid for ticket in view.waiting] == [1, 0]
+    assert [ticket.sent_s for ticket in view.waiting] == [2.0, 5.0]
+    assert view.draining
+
+
+def test_a_full_scheduled_queue_rejects_at_the_due_time() -> None:
+    clock = VirtualClock()
+    queue = ScheduledQueue([request(uid, due_s=uid) for uid in range(3)], clock, limit=1)
+    clock.sleep_until(10.0)
+    assert len(queue.look().waiting) == 1
+    outcomes = [future.result(timeout=0) for future in queue.futures[1:]]
+    assert [(o.status, o.done_s) for o in outcomes] == [("rejected", 1.0), ("rejected", 2.0)]
+
+
+def test_closing_a_scheduled_queue_rejects_what_has_not_arrived() -> None:
+    queue = ScheduledQueue([request(0), request(1, due_s=5.0)], VirtualClock(), limit=10)
+    queue.close()
+    assert not queue.futures[0].done()
+    outcome = queue.futures[1].result(timeout=0)
+    assert (outcome.status, outcome.sent_s) == ("rejected", None)
+    assert queue.look().draining

@@ -1,0 +1,35 @@
+"""The common rate comes from the baseline's capacity, a number, or the workload."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.config import choose
+from bench.errors import RunFailed
+from bench.workload.load import LOADS
+
+
+@pytest.mark.parametrize(
+    ("table", "rate_rps"),
+    [
+        ("fraction_of_baseline_capacity", 7.0),
+        ({"kind": "fraction_of_baseline_capacity", "fraction": 0.5}, 5.0),
+        ({"kind": "rate", "rps": 3.5}, 3.5),
+        ("requests_per_day", 2.89),
+    ],
+)
+def test_each_kind_of_load_gives_its_rate(table: str | dict[str, object], rate_rps: float) -> None:
+    load = choose(LOADS, table, "x.toml", "load")
+    assert load.rate_rps(10.0, 2.89) == pytest.approx(rate_rps)
+
+
+@pytest.mark.parametrize("capacity_rps", [None, 0.0])
+def test_a_fraction_of_an_unknown_capacity_is_no_number(capacity_rps: float | None) -> None:
+    load = choose(LOADS, "fraction_of_baseline_capacity", "x.toml", "load")
+    with pytest.raises(RunFailed, match="capacity was not measured"):
+        load.rate_rps(capacity_rps, 2.89)
+
+
+@pytest.mark.parametrize("table", [{"kind": "rate", "rps": 3.5}, {"kind": "requests_per_day"}])
+def test_the_other_kinds_do_not_need_the_capacity(table: dict[str, object]) -> None:
+    assert choose(LOADS, table, "x.toml", "load").rate_rps(None, 2.89) > 0
