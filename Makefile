@@ -11,7 +11,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 pytho
             $(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test check compare summarize env clean
+.PHONY: help bench test check compare summarize perf env clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ compare: $(STAMP)  ## compare the two CSVs under results/
 
 summarize: $(STAMP)  ## rebuild the CSVs of a run folder from its raw data (RUN=…)
 	$(BENCH) summarize $(RUN) $(ARGS)
+
+perf: $(STAMP)  ## what the harness itself costs, as ratios measured side by side
+	$(VENV)/bin/python -m tests.perf.harness_overhead $(ARGS)
 
 env: $(STAMP)  ## show what this machine has and what is missing
 	$(BENCH) env

@@ -9,7 +9,7 @@ that needs it.
 from __future__ import annotations
 
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,11 +24,12 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    epilog="Exit codes: 0 done; 1 the verdict says no; 2 bad input or not available; 3 a job failed; 130 interrupted.",
+    epilog="Exit codes: 0 done; 1 the verdict says no; 2 bad input or not available; "
+    "3 a job failed, finished results are kept; 130 interrupted, likewise.",
 )
 
 
-class FailOn(str, Enum):
+class FailOn(StrEnum):
     """The mildest verdict that makes `compare` exit with 1."""
 
     reject = "reject"
@@ -63,7 +64,7 @@ def run(
     from bench.report.progress import RunProgress
     from bench.run.assemble import assemble
     from bench.run.experiment import job_count, new_folder, reopen, run_experiment
-    from bench.run.summary import compare_experiment, publish
+    from bench.run.results import judge_experiment, write_csvs
 
     if (config is None) == (resume is None):
         raise typer.BadParameter("give an experiment file, or --resume FOLDER")
@@ -77,9 +78,10 @@ def run(
     console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
     with RunProgress(console, jobs=job_count(parts), quiet=quiet) as progress:
         failures = run_experiment(parts, folder, progress.watch)
-    for path in publish(folder, results):
+    write_csvs(folder, folder)
+    for path in write_csvs(folder, results):
         console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
-    _show(compare_experiment(folder))
+    _show(judge_experiment(folder))
     for failure in failures:
         print(f"bench: {failure}", file=sys.stderr)
     if failures:
@@ -114,7 +116,7 @@ def summarize(
     out: Annotated[Path | None, typer.Option(help="Where the CSVs go; default: the run folder.")] = None,
 ) -> None:
     """Rebuild the metrics CSVs of a run from its raw data."""
-    from bench.run.summary import write_csvs
+    from bench.run.results import write_csvs
 
     for path in write_csvs(folder, out or folder):
         print(path)
@@ -124,7 +126,9 @@ def summarize(
 def compare(
     baseline: Annotated[Path, typer.Argument(help="A metrics CSV or a run folder.")],
     optimized: Annotated[Path | None, typer.Argument(help="Likewise; not needed for a run folder.")] = None,
-    fail_on: Annotated[FailOn | None, typer.Option(help="Exit with 1 at this verdict or a worse one.")] = None,
+    fail_on: Annotated[
+        FailOn | None, typer.Option(help="Exit with 1 at this verdict or a worse one.")
+    ] = None,
     allow_different: Annotated[
         list[str] | None, typer.Option(help="Compare although this differs, e.g. gpu (repeatable).")
     ] = None,
@@ -134,12 +138,10 @@ def compare(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
 ) -> None:
     """Compare two results: changes, cost, energy and CO2e a day, tradeoffs, verdict."""
-    from bench.run.summary import Stated, compare_paths
+    from bench.run.results import judge_paths, stated_terms
 
-    stated = Stated(
-        requests_per_day=requests_per_day, kg_co2e_per_kwh=kg_co2e_per_kwh, p95_latency_ms=p95_latency_ms
-    )
-    results = compare_paths(baseline, optimized, stated, allow_different or [])
+    stated = stated_terms(requests_per_day, kg_co2e_per_kwh, p95_latency_ms)
+    results = judge_paths(baseline, optimized, stated, allow_different or [])
     _show(results, markdown=markdown)
     if fail_on and any(_fails(result.verdict.decision, fail_on) for result in results):
         raise typer.Exit(1)
@@ -170,13 +172,11 @@ def _fails(decision: str, fail_on: FailOn) -> bool:
 def _show(results: list[Any], *, markdown: bool = False) -> None:
     from bench.report.tables import render_comparison, to_markdown
 
-    console = _console()
     for result in results:
         if markdown:
             print(to_markdown(result.comparison, result.verdict))
         else:
-            for part in render_comparison(result.comparison, result.verdict):
-                console.print(part)
+            _console().print(render_comparison(result.comparison, result.verdict))
 
 
 def _console(*, stderr: bool = False) -> Any:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import numpy as np
@@ -59,7 +59,7 @@ def plain(value: float | None, digits: int = SIGNIFICANT) -> str:
 
 def role_of(text: str, where: str) -> Role:
     """Return which side a CSV's header says it is; ResultError when it is no metrics CSV."""
-    header = next(csv.reader(io.StringIO(text.removeprefix("\ufeff"))), [])
+    _, header = next(_rows(text, where), (1, []))
     names = [cell.strip() for cell in header]
     if len(names) < 2 or names[0] != "metric" or names[2:] not in ([], ["notes"]) or names[1] not in COLUMNS:
         raise ResultError(
@@ -77,12 +77,9 @@ def parse(text: str, where: str) -> MetricSet:
     unknown metric are kept as such and become doubts.
     """
     role = role_of(text, where)
-    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff")))
-    next(reader)
     table = _Table(where)
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
-            table.add(reader.line_num, cells)
+    for line, cells in list(_rows(text, where))[1:]:
+        table.add(line, cells)
     if table.faults:
         raise ResultError("\n".join(table.faults))
     absent = [name for name in REQUIRED if name not in table.values]
@@ -137,6 +134,18 @@ class _Table:
             self.values[name] = missing(f"{self.where} says 0, which is impossible; taken as not measured")
         else:
             self.values[name] = Value(value=number, source=_source(note), note=note)
+
+
+def _rows(text: str, where: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line number and cells of every row that is not blank."""
+    # newline="" leaves line ends to the csv reader, which knows them all; a BOM is no part of a name.
+    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""))
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise ResultError(f"{where}, line {reader.line_num}: is no valid CSV ({error})") from error
 
 
 def _number(cell: str) -> float | None:

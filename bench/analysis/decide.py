@@ -105,7 +105,7 @@ def decide(
         for name in (*LATENCIES, *BENEFITS)
         if (row := comparison.row(name)).change.pct_change is not None
     )
-    warnings = guardrails(comparison, gates, objectives)
+    warnings = (*guardrails(comparison, gates, objectives), *_watch(effects))
     reason = _gated(gates) or _weighed(comparison, effects, objectives, material_pct, tolerated_pct, warnings)
     return Verdict(
         decision=reason.decision,
@@ -197,12 +197,26 @@ def _weighed(
     if not gains:
         return _no_gain(comparison, useful, material_pct)
     best = max(gains, key=lambda effect: effect.improvement_pct)
-    worse = [effect for effect in effects if effect.kind in ("regression", "perhaps a regression", "unclear")]
-    if worse:
+    if worse := _worse(effects):
         return _Reason("adopt with guardrails", f"{best.text}, but {worse[0].text}")
     if warnings:
         return _Reason("adopt with guardrails", f"{best.text}. {warnings[0]}")
     return _Reason("adopt", f"{best.text}; nothing became materially worse")
+
+
+def _worse(effects: tuple[Effect, ...]) -> list[Effect]:
+    """Return the effects that are, or may be, material regressions."""
+    return [effect for effect in effects if effect.kind in ("regression", "perhaps a regression", "unclear")]
+
+
+def _watch(effects: tuple[Effect, ...]) -> list[str]:
+    """Return a guardrail per regression; a slower median has one of its own."""
+    own = {"p50_latency_ms"}
+    return [
+        f"{effect.text}: watch it after the rollout."
+        for effect in _worse(effects)
+        if effect.name not in own or effect.kind != "regression"
+    ]
 
 
 def _beyond(

@@ -123,7 +123,7 @@ def _replicas(comparison: Comparison) -> str:
 
 def _grids(comparison: Comparison) -> str:
     energy = next((day for day in comparison.per_day if day.label == "energy"), None)
-    if energy is None or energy.saved is None:
+    if energy is None or not energy.saved:
         return ""
     ordered = sorted(grids().values(), key=lambda grid: grid.kg_co2e_per_kwh)
     low, high = ordered[0], ordered[-1]

@@ -87,9 +87,7 @@ def itl_ms(share: float) -> Read:
         gaps = rows.table.filter(rows.ok).column("itl_ms").combine_chunks().flatten().to_numpy()
         if len(gaps) == 0:
             return Reading(value=None, why="no gaps between tokens were recorded")
-        return Reading(
-            value=percentile(gaps.astype(np.float64), share), n=int(rows.ok.sum()), how=f"{len(gaps)} gaps"
-        )
+        return Reading(value=percentile(gaps.astype(np.float64), share), n=int(rows.ok.sum()))
 
     return read
 
@@ -174,7 +172,7 @@ def mean_batch_size(run: Run) -> Reading:
     if not known.any():
         return Reading(value=None, why="no batch sizes were recorded")
     _, first = np.unique(ids[known], return_index=True)
-    return Reading(value=float(sizes[known][first].mean()), n=rows.n, how=f"{len(first)} batches")
+    return Reading(value=float(sizes[known][first].mean()), n=rows.n)
 
 
 def padding_share(run: Run) -> Reading:

@@ -95,6 +95,22 @@ def block_interval(values: Array, blocks: int = 10) -> Estimate:
     return Estimate(mean, mean - half, mean + half, blocks)
 
 
+def rate_interval(ends_s: Array, amounts: Array, start_s: float, blocks: int = 10) -> Estimate:
+    """Return the rate of work that ended at `ends_s` (ascending) since `start_s`, per second.
+
+    The interval comes from blocks of consecutive pieces of work, each with its own time, so a batch is
+    never cut. Fewer than two pieces per block give no interval.
+    """
+    rate = float(amounts.sum()) / float(ends_s[-1] - start_s)
+    if len(ends_s) < 2 * blocks:
+        return Estimate(rate, None, None, 1)
+    spans_s = np.diff(ends_s, prepend=start_s)
+    parts = zip(np.array_split(amounts, blocks), np.array_split(spans_s, blocks), strict=True)
+    rates = [float(amount.sum()) / float(span.sum()) for amount, span in parts]
+    half = t_quantile(blocks - 1) * float(np.std(rates, ddof=1)) / math.sqrt(blocks)
+    return Estimate(rate, rate - half, rate + half, blocks)
+
+
 def time_weighted_mean(t_s: Array, values: Array, start_s: float, end_s: float) -> float:
     """Return the mean of a sampled signal over a span: trapezoids, with both ends interpolated."""
     return integral(t_s, values, start_s, end_s) / (end_s - start_s)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from bench.analysis.latency import Read, growth
 from bench.analysis.recorded import column, is_ok
-from bench.analysis.stats import Array, mean_interval
+from bench.analysis.stats import Array, mean_interval, rate_interval
 from bench.analysis.system import Reading, SystemRuns, missing
 from bench.records import Run, Value
 
@@ -52,15 +54,21 @@ def highest(system: SystemRuns, read: Read) -> Value:
 
 
 def offline_rps(system: SystemRuns) -> Value:
-    """Return the saturated throughput in requests/s: answered by the run's end ÷ the time they took."""
-    return _offline(system, lambda run, counted: float(counted.sum()), "offline (saturated) throughput")
+    """Return the saturated throughput in requests/s: answered after the warm-up ÷ the time they took.
+
+    Its interval comes from blocks within the one run, and so knows nothing of the variation between
+    processes.
+    """
+    return _offline(
+        system, lambda run, counted: np.ones(int(counted.sum())), "offline (saturated) throughput"
+    )
 
 
 def offline_tokens_per_s(system: SystemRuns) -> Value:
     """Return the saturated throughput in output tokens/s."""
     return _offline(
         system,
-        lambda run, counted: float(column(run.requests, "output_tokens")[counted].sum()),
+        lambda run, counted: column(run.requests, "output_tokens")[counted],
         "offline (saturated)",
     )
 
@@ -124,7 +132,7 @@ def _lack(readings: list[Reading]) -> Value | None:
     return missing(lacking[0].why + where)
 
 
-def _offline(system: SystemRuns, amount: Callable[[Run, Array], float], what: str) -> Value:
+def _offline(system: SystemRuns, amount: Callable[[Run, Array], Array], what: str) -> Value:
     run = system.offline
     if run is None:
         return missing("no saturated run was made, so capacity is unknown")
@@ -134,14 +142,27 @@ def _offline(system: SystemRuns, amount: Callable[[Run, Array], float], what: st
     if started_s is None or ended_s is None:
         return missing("the saturated run did not record when it started and ended")
     done_s = column(run.requests, "done_s")
-    counted = is_ok(run.requests) & (done_s <= ended_s)
+    # What was answered by the start is warm-up, and so is the batch whose end is the start.
+    counted = is_ok(run.requests) & (done_s > started_s) & (done_s <= ended_s)
     if not counted.any():
         return missing("the saturated run answered no request")
-    span_s = float(done_s[counted].max()) - started_s
-    if span_s <= 0:
-        return missing("the saturated run has no duration")
-    note = f"{origin(run)}; {what}; n = {int(counted.sum())} in {span_s:.3g} s; one run, so no interval"
-    return Value(value=amount(run, counted) / span_s, source=run.meta.source, n=1, note=note)
+    # Requests that end together are one piece of work: a batch is either in a block or not.
+    ends_s, piece = np.unique(done_s[counted], return_inverse=True)
+    estimate = rate_interval(ends_s, np.bincount(piece, weights=amount(run, counted)), started_s)
+    within = "one run, so no interval"
+    if estimate.low is not None:
+        within = (
+            f"95 % interval {estimate.low:.4g} to {estimate.high:.4g} from {estimate.n} blocks of one run"
+        )
+    span_s = float(ends_s[-1]) - started_s
+    return Value(
+        value=estimate.mean,
+        source=run.meta.source,
+        low=estimate.low,
+        high=estimate.high,
+        n=estimate.n,
+        note=f"{origin(run)}; {what}; n = {int(counted.sum())} in {span_s:.3g} s; {within}",
+    )
 
 
 def _load(runs: Sequence[Run]) -> str:

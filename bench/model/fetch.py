@@ -101,6 +101,9 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     model.load_state_dict(expanded.state_dict(), assign=True)
     model.tie_weights()
     model.generation_config = expanded.generation_config
+    # transformers 5.17 takes the file's beginning token for its end token; the configuration is right.
+    if isinstance(config.eos_token_id, int):
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(config.eos_token_id)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

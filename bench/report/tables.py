@@ -183,6 +183,8 @@ def _change(row: Row) -> str:
 
 def _interval(row: Row) -> str:
     change = row.change
+    if change.low == change.high or change.direction == "not judged":
+        return ""
     if change.low_pct is not None and change.high_pct is not None:
         return f"{change.low_pct:+.1f} to {change.high_pct:+.1f} %"
     if change.low is not None and change.high is not None:

@@ -203,7 +203,9 @@ def _enough(ends_s: list[float], warm_s: float, offline_s: float) -> bool:
 
 def _raise_if_dead(server: Server) -> None:
     if server.error is not None:
-        raise server.error
+        raise RunFailed(
+            f"the engine thread ended: {type(server.error).__name__}: {server.error}"
+        ) from server.error
 
 
 def _raise_if_hopeless(completions: list[Completion], enough: int) -> None:

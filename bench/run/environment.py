@@ -37,7 +37,7 @@ def _gpu() -> list[Part]:
     if not status.available:
         remedy = "install the NVIDIA driver; without it runs are measured on the CPU"
         return [Part("NVML", False, status.reason or "not available", remedy)]
-    names = ", ".join(gpu.name for gpu in status.gpus) or "none"
+    names = ", ".join(gpu.name or gpu.uuid for gpu in status.gpus) or "none"
     return [
         Part("NVML", True, f"{status.nvml} from {status.lib_path}"),
         Part("driver", True, str(status.driver)),

@@ -220,9 +220,12 @@ def _record_death(job: Job, message: str) -> None:
 
 @contextmanager
 def _reference_logits(folder: Path) -> Iterator[None]:
-    """Keep the baseline's logits while an offline job may still need them; remove them when all is done."""
+    """Keep the baseline's logits while an offline job may still need them; they are large."""
     yield
-    (folder / REFERENCE_LOGITS).unlink(missing_ok=True)
+    systems = store.read_experiment(folder).config["systems"]
+    if all(store.is_complete(folder / f"{name}.offline") for name in systems):
+        for path in folder.glob(f"{Path(REFERENCE_LOGITS).stem}*"):
+            path.unlink()
 
 
 @contextmanager

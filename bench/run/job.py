@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 GPU_FIELDS = ("power_w", "energy_j", "memory_used_gb")
 """Fields whose absence the results must explain."""
 _NOTHING_SAMPLED = SampleLog(samples=(), missing={}, facts={}, simulated=False, max_gap_s=0.0, failures=())
-REFERENCE_LOGITS = ".baseline-logits.f32"
+REFERENCE_LOGITS = ".baseline-logits.npy"
 """Scratch in the experiment's folder: the baseline's log-probabilities on the held-out text."""
 
 

@@ -13,13 +13,14 @@ import msgspec
 
 from bench import store
 from bench.analysis.comparability import context_of
-from bench.analysis.compare import Comparison, compare
+from bench.analysis.compare import compare
+from bench.analysis.comparison import Comparison
 from bench.analysis.csvfile import Role, parse, render
 from bench.analysis.decide import Verdict, decide
 from bench.analysis.doubts import find_doubts
 from bench.analysis.metrics import summarize
 from bench.analysis.summary import saturated
-from bench.analysis.system import Assumed, Doubt, MetricSet, SystemRuns
+from bench.analysis.system import Assumed, Doubt, MetricSet, SystemRuns, missing
 from bench.config import Experiment, Objectives, Quality
 from bench.errors import ResultError
 from bench.records import Run, Value
@@ -77,6 +78,18 @@ def terms_of(meta: store.ExperimentMeta) -> Terms:
         ),
         objectives=experiment.objectives,
         quality=experiment.quality,
+    )
+
+
+def stated_terms(requests_per_day: float, kg_co2e_per_kwh: float, p95_latency_ms: float) -> Terms:
+    """Return terms for bare CSVs, from what a person states."""
+    return Terms(
+        assumed=Assumed(
+            usd_per_gpu_hour=missing("a bare CSV states its cost itself"),
+            requests_per_day=requests_per_day,
+            kg_co2e_per_kwh=kg_co2e_per_kwh,
+        ),
+        objectives=Objectives(p95_latency_ms=p95_latency_ms),
     )
 
 

@@ -150,7 +150,7 @@ def offline_run(
 ) -> Run:
     """Return a saturated run of 10 s that answers `rps` requests/s."""
     n = round(rps * 10)
-    requests = [completion(0.0, (i + 1) / rps, uid=i) for i in range(n)]
+    requests = [completion(0.0, (i + 1) / rps, uid=i, batch_id=i) for i in range(n)]
     facts = {"offline_started_s": 0.0, "offline_ended_s": 10.0} | meta.pop("facts", {})
     run = window_run(requests, [], system=system, repeat=0, kind="offline", window=None, facts=facts, **meta)
     return Run(

@@ -24,8 +24,7 @@ def test_what_is_written_is_read_back_with_its_notes_and_sources() -> None:
     assert list(read.values) == list(METRICS)
     for name, value in values.items():
         again = read.values[name]
-        assert (again.value is None) == (value.value is None), name
-        assert again.value == pytest.approx(value.value, rel=1e-5), name
+        assert plain(again.value) == plain(value.value), name
         assert again.note == value.note
         assert again.source == value.source, name
     assert render(read.values, "baseline") == text, "rendering what was read gives the same bytes"
@@ -124,8 +123,12 @@ def test_the_header_says_which_side_a_file_is() -> None:
 @given(st.text(max_size=200))
 def test_no_text_is_read_without_either_values_or_a_clear_error(text: str) -> None:
     try:
-        read = parse("metric,baseline_value,notes\n" + text, "b.csv")
-    except ResultError as error:
-        assert "b.csv" in str(error)
-    else:
-        assert all(value.value is None or math.isfinite(value.value) for value in read.values.values())
+        values = list(parse("metric,baseline_value,notes\n" + text, "b.csv").values.values())
+    except ResultError:
+        return
+    assert all(value.value is None or math.isfinite(value.value) for value in values)
+
+
+def test_a_cell_that_is_too_large_for_csv_is_refused() -> None:
+    with pytest.raises(ResultError, match=r"o\.csv, line 2: is no valid CSV"):
+        parse(HEAD + '"' + "x" * 200_000, "o.csv")

@@ -13,6 +13,7 @@ from bench.analysis.stats import (
     mean_interval,
     minimum_count,
     percentile,
+    rate_interval,
     t_quantile,
     time_weighted_mean,
 )
@@ -94,3 +95,26 @@ def test_a_mean_over_time_weighs_by_duration_and_not_by_samples() -> None:
     values = np.array([1.0, 1.0, 1.0, 1.0, 3.0, 3.0])
     mean = time_weighted_mean(t_s, values, 0.0, 10.0)
     assert mean == pytest.approx((0.3 * 1 + 9.6 * 2 + 0.1 * 3) / 10)
+
+
+def test_a_rate_has_an_interval_from_blocks_that_never_cut_a_batch() -> None:
+    # 40 batches of 8, each of 0.5 s: exactly 16/s whatever the batch size.
+    ends_s = 3.0 + 0.5 * np.arange(1, 41)
+    estimate = rate_interval(ends_s, np.full(40, 8.0), 3.0)
+    assert estimate.mean == pytest.approx(16.0)
+    assert (estimate.low, estimate.high) == pytest.approx((16.0, 16.0))
+    few = rate_interval(ends_s[:5], np.full(5, 8.0), 3.0)
+    assert few.mean == pytest.approx(16.0)
+    assert few.low is None
+
+
+def test_the_interval_of_a_rate_covers_it_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(4)
+    hits = 0
+    for _ in range(1000):
+        ends_s = np.cumsum(rng.gamma(4.0, 0.25, 60))
+        estimate = rate_interval(ends_s, np.full(60, 8.0), 0.0)
+        assert estimate.low is not None
+        assert estimate.high is not None
+        hits += estimate.low <= 8.0 <= estimate.high
+    assert 920 <= hits <= 980

@@ -1,0 +1,143 @@
+"""What the harness costs the system that it measures: the same batches bare and through the harness.
+
+`make perf` runs the shipped model in FP32 on one thread over the same batches in three ways, in turn: the
+bare engine called in a loop; the server with queue, futures and engine thread; and that with the sampler
+reading the host at 10 Hz. The ratio of a pair is the time through the harness over the time bare; reported
+is the median over the pairs with a 95 % interval of the median by order statistics. Nothing here asserts a
+speed: it prints a line each and writes `results/perf/latest.json`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import provenance
+from bench.clock import WallClock
+from bench.config import Model
+from bench.meters.host import HostMeter
+from bench.meters.sampling import Sampler
+from bench.model.device import use_cpu_threads
+from bench.model.engine import GenerateEngine
+from bench.model.load import load_model
+from bench.model.precision import PRECISIONS
+from bench.protocols import Engine
+from bench.records import Request
+from bench.serving.policies import DynamicBatching
+from bench.serving.server import Server
+from bench.store import write_json
+from bench.workload.arrivals import Steady
+from bench.workload.lengths import Constant
+from bench.workload.prompts import RandomTokens
+from bench.workload.schedule import Traffic, draw_saturating
+
+BATCH = 4
+BATCHES = 4
+INPUT_TOKENS, OUTPUT_TOKENS = 160, 48
+CLOCK = WallClock()
+Way = Callable[[Engine, Sequence[Request]], float]
+
+
+def bare(engine: Engine, requests: Sequence[Request]) -> float:
+    """Return the seconds that the engine alone takes for `requests`, batch by batch."""
+    started_s = CLOCK.now_s()
+    for start in range(0, len(requests), BATCH):
+        engine.generate(requests[start : start + BATCH])
+    return CLOCK.now_s() - started_s
+
+
+def served(engine: Engine, requests: Sequence[Request]) -> float:
+    """Return the seconds for the same batches through queue, policy, engine thread and futures."""
+    policy = DynamicBatching(max_size=BATCH, max_wait_ms=1000)
+    server = Server(policy, engine, CLOCK, queue_limit=len(requests), timeout_s=math.inf)
+    futures = [server.submit(request) for request in requests]
+    started_s = CLOCK.now_s()
+    server.start()
+    outcomes = [future.result() for future in futures]
+    ended_s = CLOCK.now_s()
+    server.drain()
+    sizes = {outcome.batch_size for outcome in outcomes}
+    if sizes != {BATCH} or any(outcome.status != "ok" for outcome in outcomes):
+        raise RuntimeError(f"not the same batches: sizes {sizes}")
+    return ended_s - started_s
+
+
+def sampled(engine: Engine, requests: Sequence[Request]) -> float:
+    """Return the seconds of `served` with the host's meter read at 10 Hz beside it."""
+    sampler = Sampler({"host": HostMeter()}, CLOCK, 0.1)
+    sampler.start()
+    try:
+        return served(engine, requests)
+    finally:
+        sampler.stop()
+
+
+def ratios(engine: Engine, requests: Sequence[Request], way: Way, pairs: int) -> list[float]:
+    """Return `way` over `bare` for each of `pairs` interleaved pairs, whose order alternates."""
+    found = []
+    for number in range(pairs):
+        if number % 2:
+            other = way(engine, requests)
+            alone = bare(engine, requests)
+        else:
+            alone = bare(engine, requests)
+            other = way(engine, requests)
+        found.append(other / alone)
+    return found
+
+
+def median_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Return the 95 % interval of the median by order statistics (normal approximation of the binomial)."""
+    ordered = sorted(values)
+    half = 1.96 * math.sqrt(len(ordered)) / 2
+    low = max(0, math.floor(len(ordered) / 2 - half))
+    high = min(len(ordered) - 1, math.ceil(len(ordered) / 2 + half) - 1)
+    return ordered[low], ordered[high]
+
+
+def main() -> None:
+    """Measure, print a line each, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", type=int, default=20, help="interleaved pairs per way")
+    parser.add_argument("--out", type=Path, default=Path("results/perf/latest.json"))
+    args = parser.parse_args()
+    use_cpu_threads(1)
+    loaded = load_model(Model(id="tiny"), PRECISIONS["fp32"](), "sdpa", "cpu")
+    engine = GenerateEngine(loaded, CLOCK)
+    requests = draw_saturating(_traffic(loaded), n=BATCH * BATCHES)
+    bare(engine, requests)  # warm-up
+    machine = f"{provenance.cpu_model()}, 1 thread"
+    results: dict[str, dict[str, Any]] = {}
+    for name, way in {"serving over bare": served, "serving and sampling over bare": sampled}.items():
+        found = ratios(engine, requests, way, args.pairs)
+        low, high = median_interval(found)
+        results[name] = {
+            "ratio": statistics.median(found),
+            "low": low,
+            "high": high,
+            "repeats": args.pairs,
+            "unit": f"time of {BATCHES} batches of {BATCH}, {INPUT_TOKENS}+{OUTPUT_TOKENS} tokens, tiny fp32",
+            "machine": machine,
+        }
+        print(f"{name}: {results[name]['ratio']:.4f} (95 % {low:.4f} to {high:.4f}, {args.pairs} pairs)")
+    write_json(args.out, results)
+
+
+def _traffic(loaded: Any) -> Traffic:
+    return Traffic(
+        arrivals=Steady(),
+        input_tokens=Constant(tokens=INPUT_TOKENS),
+        output_tokens=Constant(tokens=OUTPUT_TOKENS),
+        prompts=RandomTokens(),
+        vocabulary=loaded.vocabulary,
+        max_context=loaded.max_context,
+        seed=1,
+    )
+
+
+if __name__ == "__main__":
+    main()

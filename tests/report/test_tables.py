@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import pytest
+from rich.console import Console, RenderableType
+
+from bench.analysis.compare import compare
+from bench.analysis.comparison import Comparison
+from bench.analysis.decide import Verdict, decide
+from bench.analysis.metrics import METRICS, metric_set
+from bench.analysis.system import Doubt, MetricSet
+from bench.records import Value
+from bench.report.tables import number, render_comparison, to_markdown
+from tests.analysis.conftest import ASSUMED, LIMITS, OBJECTIVES, quality, system_runs
+
+
+def judged(baseline: MetricSet, optimized: MetricSet) -> tuple[Comparison, Verdict]:
+    comparison = compare(baseline, optimized, ASSUMED, OBJECTIVES)
+    return comparison, decide(comparison, OBJECTIVES, LIMITS)
+
+
+def measured(name: str, latencies_s: Sequence[float], rps: float, device: str = "cuda") -> MetricSet:
+    runs = system_runs(name, latencies_s, rps=rps, table=quality(kl=2e-3, agree=0.98, n=1000), device=device)
+    return metric_set(runs, ASSUMED, OBJECTIVES, origin=f"runs/{name}")
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[Comparison, Verdict]:
+    return judged(measured("baseline", (0.5, 0.51, 0.49), 2), measured("optimized", (0.4, 0.41, 0.39), 3))
+
+
+def plain_text(renderable: RenderableType, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_terminal=False)
+    console.print(renderable)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def flat(text: str) -> str:
+    """Undo the wrapping, so that a sentence can be looked for."""
+    return " ".join(text.split())
+
+
+def test_the_report_fits_eighty_columns_without_colour(pair: tuple[Comparison, Verdict]) -> None:
+    text = plain_text(render_comparison(*pair))
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    assert "\x1b" not in text
+    assert "…" not in text, "nothing is cut off"
+
+
+def test_the_table_shows_both_values_the_change_its_interval_and_the_source(
+    pair: tuple[Comparison, Verdict],
+) -> None:
+    lines = plain_text(render_comparison(*pair)).splitlines()
+    row = next(i for i, line in enumerate(lines) if "p95 latency, ms" in line)
+    assert lines[row].split() == ["p95", "latency,", "ms", "500", "400", "-20.0", "%", "better", "measured"]
+    assert "(-24.1 to -15.7 %)" in lines[row + 1]
+
+
+def test_the_verdict_stands_with_its_binding_reason_and_the_scores_weights(
+    pair: tuple[Comparison, Verdict],
+) -> None:
+    text = flat(plain_text(render_comparison(*pair), width=200))
+    assert "ADOPT WITH GUARDRAILS" in text
+    assert "throughput rises by 50.0 %" in text
+    assert "Score (secondary)" in text
+    assert "p95 latency 25 %" in text
+
+
+def test_guardrails_tradeoffs_differences_and_doubts_are_all_there(
+    pair: tuple[Comparison, Verdict],
+) -> None:
+    comparison, verdict = pair
+    text = flat(plain_text(render_comparison(comparison, verdict), width=400))
+    for sentence in (*verdict.guardrails, *comparison.tradeoffs, *comparison.findings):
+        assert flat(sentence) in text
+    for doubt in comparison.doubts:
+        assert doubt.text in text
+        assert f"Remedy: {doubt.remedy}" in text
+    assert "precision.kind: fp16 against int8" in text
+
+
+def test_what_was_not_measured_is_listed_once_per_reason() -> None:
+    comparison, verdict = judged(
+        measured("baseline", (0.5, 0.5), 2, "cpu"), measured("optimized", (0.5, 0.5), 2, "cpu")
+    )
+    text = flat(plain_text(render_comparison(comparison, verdict), width=400))
+    assert "both: energy per 1k; mean power; CO2e per 1k: no rapl_package_j was recorded" in text
+    assert "HOLD" in text
+    lines = plain_text(render_comparison(comparison, verdict)).splitlines()
+    energy = next(line for line in lines if "energy per 1k" in line)
+    assert energy.split() == ["energy", "per", "1k,", "kWh", "-", "-", "-", "missing"]
+
+
+def test_names_are_never_read_as_markup() -> None:
+    values = {name: Value(value=1.0, source="measured", note="") for name in list(METRICS)[:6]}
+    doubt = Doubt(key="k", text="model [red]x[/red] is odd", remedy="")
+    one = MetricSet(name="[bold]a[/bold]", origin="a.csv", values=values, doubts=(doubt,))
+    two = MetricSet(
+        name="[/nonsense]", origin="b.csv", values=values | {"[i]mine[/i]": values["p50_latency_ms"]}
+    )
+    comparison, verdict = judged(one, two)
+    text = plain_text(render_comparison(comparison, verdict), width=160)
+    for literal in ("[bold]a[/bold]", "[/nonsense]", "[i]mine[/i]", "[red]x[/red]"):
+        assert literal in text
+
+
+def test_markdown_holds_the_same_and_escapes_its_marks(pair: tuple[Comparison, Verdict]) -> None:
+    comparison, verdict = pair
+    text = to_markdown(comparison, verdict)
+    assert text.startswith("**Adopt with guardrails**: throughput rises by 50.0 %")
+    assert "| p95 latency, ms | 500 | 400 | -20.0 % better | -24.1 to -15.7 % | measured |" in text
+    assert "| energy, kWh | " in text
+    assert "**Doubts**" in text
+    odd = MetricSet(name="a|b*c", origin="o", values={"m|x": Value(value=1.0, source="stated", note="")})
+    escaped = to_markdown(*judged(odd, odd))
+    assert r"a\|b\*c" in escaped
+    assert r"m\|x" in escaped
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0.0, "0"),
+        (420.0, "420"),
+        (0.000012345, "0.00001234"),
+        (123456.7, "123457"),
+        (99.999, "100"),
+    ],
+)
+def test_numbers_are_plain_with_four_digits(value: float | None, text: str) -> None:
+    assert number(value) == text

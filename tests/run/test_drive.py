@@ -1,0 +1,127 @@
+"""Traffic through a server whose engine only takes time: capacity and the open loop's window."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.clock import WallClock
+from bench.errors import RunFailed
+from bench.model.fake import FakeEngine
+from bench.protocols import Tokenizer
+from bench.run.assemble import Parts, assemble_written
+from bench.run.drive import Drive, Subject, batch_ends_s, drive_offline, drive_window
+
+STEP_S = 0.002
+OUTPUT_TOKENS = 5
+
+
+class Ids:
+    ordinary_ids: Sequence[int] = range(100)
+    tokenizer: Tokenizer | None = None
+
+
+def parts(**protocol: float) -> Parts:
+    written: dict[str, Any] = {
+        "name": "drive",
+        "workload": {
+            "requests_per_day": 1000,
+            "input_tokens": {"kind": "constant", "tokens": 8},
+            "output_tokens": {"kind": "constant", "tokens": OUTPUT_TOKENS},
+        },
+        "model": {"id": "tiny"},
+        "systems": {"one": {"batching": {"kind": "dynamic", "max_size": 4, "max_wait_ms": 1}}},
+        "protocol": {"warmup_s": 0.1, "window_s": 0.5, "offline_s": 0.3, "timeout_s": 5} | protocol,
+    }
+    return assemble_written(written, "drive.toml")
+
+
+def subject(engine: FakeEngine, clock: WallClock, **protocol: float) -> Subject:
+    built = parts(**protocol)
+    return Subject(built, built.systems["one"].policy, engine, Ids(), clock)
+
+
+def quiet(phase: str, elapsed_s: float = 0.0, total_s: float | None = None, detail: str = "") -> None:
+    """Ignore progress."""
+
+
+def test_a_saturated_run_counts_whole_full_batches_after_the_warm_up() -> None:
+    clock, drive = WallClock(), Drive()
+    drive_offline(drive, subject(FakeEngine(clock, decode_s=STEP_S), clock), quiet)
+    started_s, ended_s = drive.facts["offline_started_s"], drive.facts["offline_ended_s"]
+    assert started_s >= 0.1
+    assert ended_s - started_s >= 0.3
+    assert {started_s, ended_s} <= set(batch_ends_s(drive.completions))
+    inside = [
+        c
+        for c in drive.completions
+        if c.done_s is not None and started_s < c.done_s <= ended_s and c.status == "ok"
+    ]
+    assert {c.batch_size for c in inside} == {4}
+    assert all(c.admit_reason == "size" for c in inside)
+
+
+def test_a_saturated_run_never_repeats_a_request() -> None:
+    clock, drive = WallClock(), Drive()
+    drive_offline(drive, subject(FakeEngine(clock, decode_s=STEP_S), clock), quiet)
+    uids = [c.uid for c in drive.completions]
+    assert len(uids) == len(set(uids))
+
+
+def test_a_system_that_serves_nothing_is_given_up_with_its_own_error() -> None:
+    clock = WallClock()
+    engine = FakeEngine(clock, fail_on=lambda batch: ValueError("no such kernel"))
+    with pytest.raises(RunFailed, match="no such kernel"):
+        drive_offline(Drive(), subject(engine, clock), quiet)
+
+
+def test_a_window_scores_what_was_due_inside_it_and_loses_nothing() -> None:
+    clock, drive = WallClock(), Drive()
+    drive_window(drive, subject(FakeEngine(clock, decode_s=STEP_S), clock), quiet, rate_rps=40, repeat=1)
+    window = drive.window
+    assert window is not None
+    assert window.end_s - window.start_s == pytest.approx(0.5)
+    scored = [c for c in drive.completions if window.start_s <= c.due_s < window.end_s]
+    assert len(scored) == 20
+    assert all(c.status == "ok" for c in scored)
+    assert len({c.uid for c in drive.completions}) == len(drive.completions)
+
+
+def test_the_same_repeat_sends_the_same_requests_and_another_repeat_others() -> None:
+    def sent(repeat: int) -> list[tuple[int, float]]:
+        clock, drive = WallClock(), Drive()
+        drive_window(drive, subject(FakeEngine(clock), clock), quiet, rate_rps=40, repeat=repeat)
+        assert drive.window is not None
+        start_s = drive.window.start_s
+        return [(c.uid, round(c.due_s - start_s, 6)) for c in sorted(drive.completions, key=lambda c: c.uid)][
+            :20
+        ]
+
+    assert sent(1) == sent(1)
+    assert sent(1) != sent(2)
+
+
+def test_an_engine_that_dies_ends_the_run_and_keeps_what_was_measured() -> None:
+    clock, drive = WallClock(), Drive()
+    calls = []
+
+    def die_later(batch: Sequence[object]) -> BaseException | None:
+        calls.append(batch)
+        return SystemExit("gone") if len(calls) > 3 else None
+
+    engine = FakeEngine(clock, decode_s=STEP_S, fail_on=die_later)
+    with pytest.raises(RunFailed, match="SystemExit: gone"):
+        drive_window(drive, subject(engine, clock), quiet, rate_rps=40, repeat=1)
+    assert [c.status for c in drive.completions].count("ok") >= 3
+
+
+def test_the_shipped_experiments_are_all_well_formed() -> None:
+    from bench.run.assemble import assemble
+
+    configs = sorted((Path(__file__).parents[2] / "configs").glob("*.toml"))
+    assert len(configs) >= 2
+    for path in configs:
+        assert assemble(path).experiment.name == path.stem

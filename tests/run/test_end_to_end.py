@@ -1,0 +1,239 @@
+"""The whole path as a person runs it: the command line, the shipped model, processes of their own.
+
+The GPU is the modelled one, so that power, energy and memory take part; everything is then marked
+simulated. Protocols are as short as they can be: what is asserted is the path, never a speed.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import fake_nvml
+
+CONFIG = """
+name = "short"
+seed = 3
+[workload]
+requests_per_day = 250_000
+input_tokens = { kind = "constant", tokens = 24 }
+output_tokens = { kind = "constant", tokens = 6 }
+prompts = "corpus"
+[load]
+kind = "rate"
+rps = 8
+[objectives]
+p95_latency_ms = 60_000
+[quality]
+tokens = 256
+window = 128
+stride = 64
+[protocol]
+warmup_s = 0.2
+window_s = 1.5
+repeats = 1
+offline_s = 0.5
+sample_hz = 20
+[model]
+id = "tiny"
+device = "DEVICE"
+cpu_threads = 1
+[systems.baseline]
+precision = "fp16"
+[systems.optimized]
+precision = "int8"
+batching = { kind = "dynamic", max_size = 4, max_wait_ms = 5 }
+"""
+
+
+def bench(*args: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench", *map(str, args)]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=110, env=env or dict(os.environ), check=False
+    )
+
+
+def config(tmp_path: Path, device: str = "cpu", **changes: str) -> Path:
+    text = CONFIG.replace("DEVICE", device)
+    for old, new in changes.items():
+        assert f"{old} = " in text
+        text = "\n".join(
+            f"{old} = {new}" if line.startswith(f"{old} = ") else line for line in text.splitlines()
+        )
+    path = tmp_path / "short.toml"
+    path.write_text(text)
+    return path
+
+
+def rows(path: Path) -> dict[str, list[str]]:
+    with path.open() as file:
+        return {row[0]: row[1:] for row in csv.reader(file)}
+
+
+def run_folder(results: Path) -> Path:
+    (folder,) = (results / "runs" / "short").iterdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Run the experiment on the modelled GPU; return the results folder."""
+    tmp = tmp_path_factory.mktemp("simulated")
+    library = tmp / "nvml"
+    library.mkdir()
+    fake_nvml.build(library)
+    env = dict(os.environ) | fake_nvml.environment(library)
+    done = bench("run", config(tmp, device="auto"), "--results", tmp / "results", env=env)
+    assert done.returncode == 0, done.stderr
+    (tmp / "stdout.txt").write_text(done.stdout)
+    (tmp / "stderr.txt").write_text(done.stderr)
+    return tmp / "results"
+
+
+def test_a_run_leaves_both_csvs_in_the_fixed_shape(simulated: Path) -> None:
+    baseline = rows(simulated / "baseline_inference_metrics.csv")
+    optimized = rows(simulated / "optimized_inference_metrics.csv")
+    assert baseline["metric"] == ["baseline_value", "notes"]
+    assert optimized["metric"] == ["optimized_value", "notes"]
+    assert list(baseline)[1:7] == [
+        "p50_latency_ms",
+        "p95_latency_ms",
+        "throughput_requests_per_sec",
+        "average_memory_gb",
+        "cost_per_1k_requests_usd",
+        "estimated_energy_kwh_per_1k_requests",
+    ]
+    for table in (baseline, optimized):
+        assert float(table["p50_latency_ms"][0]) > 0
+        assert float(table["throughput_requests_per_sec"][0]) > 0
+        assert "simulated" in table["p50_latency_ms"][1]
+
+
+def test_energy_comes_from_the_modelled_counter_and_a_missing_price_is_an_empty_cell(simulated: Path) -> None:
+    baseline = rows(simulated / "baseline_inference_metrics.csv")
+    assert float(baseline["estimated_energy_kwh_per_1k_requests"][0]) > 0
+    value, note = baseline["cost_per_1k_requests_usd"]
+    assert value == ""
+    assert "price" in note
+
+
+def test_the_precision_is_really_in_force_and_its_bytes_are_recorded(simulated: Path) -> None:
+    treatment = {
+        name: json.loads((run_folder(simulated) / f"{name}.1" / "run.json").read_text())["treatment"]
+        for name in ("baseline", "optimized")
+    }
+    assert set(treatment["baseline"]["linear_layers"]) == {"Linear"}
+    assert set(treatment["optimized"]["linear_layers"]) == {"Linear8bitLt"}
+    assert set(treatment["optimized"]["linear_dtypes"]) == {"int8"}
+    assert treatment["optimized"]["linear_bytes"] < 0.6 * treatment["baseline"]["linear_bytes"]
+
+
+def test_quality_is_measured_against_the_baseline(simulated: Path) -> None:
+    optimized = rows(simulated / "optimized_inference_metrics.csv")
+    assert 0 < float(optimized["mean_kl"][0]) < 0.05
+    assert 0.8 < float(optimized["top1_agreement"][0]) <= 1
+    assert not list(run_folder(simulated).glob(".baseline-logits*"))
+
+
+def test_every_request_has_one_row_and_its_stages_sum_to_its_latency(simulated: Path) -> None:
+    import pyarrow.parquet as pq
+
+    for name in ("baseline.1", "optimized.1"):
+        table = pq.read_table(run_folder(simulated) / name / "requests.parquet").to_pylist()
+        assert len({row["uid"] for row in table}) == len(table)
+        for row in (row for row in table if row["status"] == "ok"):
+            stages = [row[f"{stage}_s"] for stage in ("queue", "tokenize", "prefill", "decode", "detokenize")]
+            assert None not in stages
+            assert sum(stages) == pytest.approx(row["done_s"] - row["due_s"], abs=1e-6)
+            assert row["output_tokens"] == 6
+            assert len(row["itl_ms"]) == 5
+
+
+def test_the_csvs_are_rebuilt_bit_for_bit_from_raw(simulated: Path, tmp_path: Path) -> None:
+    done = bench("summarize", run_folder(simulated), "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    for name in ("baseline", "optimized"):
+        for suffix in (".csv", ".meta.json"):
+            file = f"{name}_inference_metrics{suffix}"
+            assert (tmp_path / file).read_bytes() == (simulated / file).read_bytes()
+
+
+def test_the_verdict_is_printed_and_progress_stays_off_stdout(simulated: Path) -> None:
+    stdout = (simulated.parent / "stdout.txt").read_text()
+    stderr = (simulated.parent / "stderr.txt").read_text()
+    assert "p95 latency" in stdout
+    assert "baseline.offline: load" in stderr
+    assert "baseline.offline: load" not in stdout
+
+
+def test_a_simulated_result_is_not_compared_with_a_measured_one(simulated: Path, tmp_path: Path) -> None:
+    for name in ("baseline", "optimized"):
+        for file in simulated.glob(f"{name}_inference_metrics.*"):
+            text = file.read_text()
+            if name == "baseline":
+                text = text.replace("simulated", "measured")
+            (tmp_path / file.name).write_text(text)
+    done = bench("compare", *(tmp_path / f"{n}_inference_metrics.csv" for n in ("baseline", "optimized")))
+    assert done.returncode == 2
+    assert "simulated" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited for {what}"
+        time.sleep(0.02)
+
+
+def children(pid: int) -> list[int]:
+    import psutil
+
+    found = psutil.Process(pid).children(recursive=True)
+    return [p.pid for p in found if "resource_tracker" not in " ".join(p.cmdline())]
+
+
+def test_a_killed_job_is_recorded_ctrl_c_keeps_the_rest_and_resume_goes_on(tmp_path: Path) -> None:
+    path = config(tmp_path, warmup_s="1", window_s="6")
+    text = path.read_text().replace('precision = "int8"', 'precision = "bf16"')
+    path.write_text(text)
+    command = [sys.executable, "-m", "bench", "run", str(path), "--results", str(tmp_path / "results")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def folder() -> Path:
+        return run_folder(tmp_path / "results")
+
+    wait_for(lambda: (tmp_path / "results/runs/short").exists(), "the run folder")
+    wait_for(lambda: (folder() / "optimized.offline").exists(), "the second job")
+    wait_for(lambda: len(children(process.pid)) == 1, "the second job's process")
+    os.kill(children(process.pid)[0], signal.SIGKILL)
+
+    log = folder() / "baseline.1" / "log.txt"
+    wait_for(log.exists, "the baseline's window")
+    time.sleep(6)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert f"bench run --resume {folder()}" in stderr
+
+    killed = json.loads((folder() / "optimized.offline" / "run.json").read_text())
+    assert killed["status"] == "failed"
+    assert "SIGKILL" in killed["error"]
+    cancelled = json.loads((folder() / "baseline.1" / "run.json").read_text())
+    assert cancelled["status"] == "cancelled"
+    finished = (folder() / "baseline.offline" / "run.json").stat().st_mtime_ns
+
+    done = bench("run", "--resume", folder(), "--results", tmp_path / "results", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert (folder() / "baseline.offline" / "run.json").stat().st_mtime_ns == finished
+    for name in ("optimized.offline", "baseline.1", "optimized.1"):
+        assert json.loads((folder() / name / "run.json").read_text())["status"] == "complete"
