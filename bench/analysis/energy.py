@@ -13,7 +13,15 @@ import math
 import msgspec
 import numpy as np
 
-from bench.analysis.recorded import Series, completions_between, length_s, series, why_missing, window_of
+from bench.analysis.recorded import (
+    Series,
+    completions_between,
+    length_s,
+    on_gpu,
+    series,
+    why_missing,
+    window_of,
+)
 from bench.analysis.stats import integral
 from bench.analysis.system import Reading
 from bench.records import Interval, Run
@@ -69,7 +77,7 @@ def metered(run: Run) -> list[Energy] | str:
 
     One device that could not be metered makes the total unknown; there are no partial sums.
     """
-    if run.meta.device == "cpu":
+    if not on_gpu(run):
         host = _host(run)
         return host if isinstance(host, str) else [host]
     counters, powers = series(run, "energy_j"), _powers(run)

@@ -6,7 +6,7 @@ reserve) includes the CUDA context; torch's peak counts tensors only; on a CPU t
 
 from __future__ import annotations
 
-from bench.analysis.recorded import length_s, series, why_missing, window_of
+from bench.analysis.recorded import length_s, on_gpu, series, why_missing, window_of
 from bench.analysis.stats import time_weighted_mean
 from bench.analysis.system import Reading
 from bench.records import Run
@@ -37,17 +37,27 @@ def peak_gb(run: Run) -> Reading:
     return Reading(value=sum(float(values.max()) for values in inside), how=f"highest sample of {how}")
 
 
-def fact_gb(run: Run, key: str) -> Reading:
-    """Read a number of bytes from the run's facts, in GB."""
+def weights_gb(run: Run) -> Reading:
+    """Read the resident bytes of the weights, as the treatment check counted them, in GB."""
+    reading = _fact(run, "weights_bytes")
+    return Reading(value=to_gb(reading.value)) if reading.value is not None else reading
+
+
+def torch_peak_gb(run: Run) -> Reading:
+    """Read torch's peak of allocated memory, in GB."""
+    return _fact(run, "torch_allocated_peak_gb")
+
+
+def _fact(run: Run, key: str) -> Reading:
     value = run.meta.facts.get(key)
     if value is None:
         return Reading(value=None, why=run.meta.missing.get(key, f"{key} was not recorded"))
-    return Reading(value=to_gb(float(value)))
+    return Reading(value=float(value))
 
 
 def _field(run: Run) -> tuple[str, str]:
     """Return the telemetry field that means memory on this device, and what it is."""
-    if run.meta.device == "cpu":
+    if not on_gpu(run):
         return "rss_gb", "resident set of the process (CPU)"
     if run.meta.facts.get("memory_api") == "v1":
         return "memory_used_gb", "device memory, NVML v1: includes the driver's reserve"

@@ -82,8 +82,8 @@ def _goodput(system: SystemRuns, assumed: Assumed, objectives: Objectives) -> Va
     return summary.over_repeats(system, lambda run: latency.goodput_rps(run, objectives))
 
 
-def _bytes(key: str) -> Measure:
-    return lambda system, assumed, objectives: summary.highest(system, lambda run: memory.fact_gb(run, key))
+def _highest(read: latency.Read) -> Measure:
+    return lambda system, assumed, objectives: summary.highest(system, read)
 
 
 def _load_s(run: Run) -> Reading:
@@ -185,11 +185,11 @@ METRICS: dict[str, Metric] = {
     ),
     "weights_gb": Metric(
         "weights", "GB", "lower", 4, "Resident bytes of the weights after loading.",
-        OWN, _bytes("weights_bytes"),
+        OWN, _highest(memory.weights_gb),
     ),
     "torch_peak_allocated_gb": Metric(
         "torch peak allocated", "GB", "lower", 4, "torch.cuda.max_memory_allocated: tensors only.",
-        "PyTorch, CUDA memory management", _bytes("torch_peak_allocated_bytes"),
+        "PyTorch, CUDA memory management", _highest(memory.torch_peak_gb),
     ),
     "mean_power_w": Metric(
         "mean power", "W", None, 4, "Energy / duration of the metered span; a means, not an end.",

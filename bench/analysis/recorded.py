@@ -105,6 +105,11 @@ def series(run: Run, field: str) -> dict[str | None, Series]:
     return found
 
 
+def on_gpu(run: Run) -> bool:
+    """Say whether a GPU was metered for this run: its own, or a modelled one under a run on the CPU."""
+    return run.meta.device == "cuda" or bool(run.meta.facts.get("gpu_name"))
+
+
 def why_missing(run: Run, field: str) -> str:
     """Return the recorded reason why `field` has no samples."""
     return run.meta.missing.get(field, f"no {field} was recorded")

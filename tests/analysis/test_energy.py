@@ -112,13 +112,16 @@ def test_two_gpus_add_up_and_one_that_is_silent_makes_the_total_unknown() -> Non
 def test_rapl_packages_and_dram_add_up_on_a_cpu() -> None:
     package = [sample(5 + i / 10, "rapl_package_j", 5.0 * i, None) for i in range(201)]
     dram = [sample(5 + i / 10, "rapl_dram_j", 1.0 * i, None) for i in range(201)]
-    alone = energy.kwh_per_1k(window_run(telemetry=package, device="cpu"))
+    alone = energy.kwh_per_1k(window_run(telemetry=package, device="cpu", facts={"gpu_name": None}))
     assert number(alone) == pytest.approx(0.5 * HUNDRED_JOULES_KWH_PER_1K)
     assert "without DRAM" in alone.how
-    both = energy.kwh_per_1k(window_run(telemetry=package + dram, device="cpu"))
+    both = energy.kwh_per_1k(window_run(telemetry=package + dram, device="cpu", facts={"gpu_name": None}))
     assert number(both) == pytest.approx(0.6 * HUNDRED_JOULES_KWH_PER_1K)
     back = [s if s.t_s < 15 else sample(s.t_s, s.field, 0.0, None) for s in package]
-    assert "went backwards" in energy.kwh_per_1k(window_run(telemetry=back, device="cpu")).why
+    assert (
+        "went backwards"
+        in energy.kwh_per_1k(window_run(telemetry=back, device="cpu", facts={"gpu_name": None})).why
+    )
 
 
 def test_coverage_counts_gaps_and_uncovered_ends() -> None:
@@ -133,3 +136,8 @@ def test_counter_and_power_are_held_against_each_other() -> None:
     low = [sample(s.t_s, s.field, 80.0 if s.field == "power_w" else s.value) for s in constant_power()]
     assert energy.disagreement(window_run(telemetry=low)) == pytest.approx(0.2)
     assert energy.disagreement(window_run(telemetry=constant_power(counter=False))) is None
+
+
+def test_a_run_on_the_cpu_under_a_modelled_gpu_takes_the_modelled_counter() -> None:
+    run = window_run(device="cpu", source="simulated", facts={"gpu_name": "Modelled GPU"})
+    assert number(energy.kwh_per_1k(run)) == pytest.approx(HUNDRED_JOULES_KWH_PER_1K)

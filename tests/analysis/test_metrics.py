@@ -211,6 +211,12 @@ def test_a_growing_queue_has_no_latency_percentile() -> None:
     assert number(result.values["completed_requests_per_sec"]) > 0, "rates are still reported"
 
 
+def test_torchs_peak_is_the_highest_of_all_processes() -> None:
+    windows = [window_run(facts={"torch_allocated_peak_gb": peak}) for peak in (5.0, 7.0)]
+    runs = SystemRuns(name="baseline", offline=None, windows=windows)
+    assert number(summarize(runs, ASSUMED, OBJECTIVES)["torch_peak_allocated_gb"]) == 7.0
+
+
 def test_a_mean_batch_size_counts_a_batch_once() -> None:
     batched = [completion(10.0 + i, batch_id=0, batch_size=4) for i in range(4)]
     alone = [completion(15.0, batch_id=1, batch_size=1)]

@@ -22,7 +22,9 @@ def judged(baseline: MetricSet, optimized: MetricSet) -> tuple[Comparison, Verdi
 
 
 def measured(name: str, latencies_s: Sequence[float], rps: float, device: str = "cuda") -> MetricSet:
-    runs = system_runs(name, latencies_s, rps=rps, table=quality(kl=2e-3, agree=0.98, n=1000), device=device)
+    facts = {"gpu_name": "NVIDIA H200" if device == "cuda" else None}
+    table = quality(kl=2e-3, agree=0.98, n=1000)
+    runs = system_runs(name, latencies_s, rps=rps, table=table, device=device, facts=facts)
     return metric_set(runs, ASSUMED, OBJECTIVES, origin=f"runs/{name}")
 
 
