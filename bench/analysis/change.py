@@ -1,8 +1,8 @@
 """The change from one value to another, with an interval and its direction.
 
 Both values are means over independent repeats. The interval of the ratio is Welch's, taken on the
-logarithm (so that +100 % and -50 % are mirror images); where a value is not positive it is Welch's
-interval of the difference. Without an interval on either side the change is a point value.
+logarithm (so that +100 % and -50 % are mirror images); where a value is not positive or too uncertain
+for that, it is Welch's interval of the difference. Without an interval on either side the change is a point value.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from bench.analysis.stats import t_quantile
 from bench.records import Value
 from bench.units import PERCENT
 
+MAX_RELATIVE_ERROR = 0.2
+"""Beyond this relative standard error a logarithm's error is no longer the relative error."""
 Direction = Literal["better", "worse", "same", "unclear", "not comparable", "not judged"]
 
 
@@ -44,24 +46,21 @@ def change(baseline: Value, optimized: Value, better: Literal["lower", "higher"]
         return Change(direction="not comparable")
     delta = optimized.value - baseline.value
     pct = delta / baseline.value * PERCENT if baseline.value != 0 else None
-    low = high = low_pct = high_pct = None
-    if (half := _half_width(baseline, optimized)) is not None:
-        if baseline.value > 0 and optimized.value > 0:
-            ratio = optimized.value / baseline.value
-            low_ratio, high_ratio = ratio * math.exp(-half), ratio * math.exp(half)
-            low_pct, high_pct = (low_ratio - 1.0) * PERCENT, (high_ratio - 1.0) * PERCENT
-            low, high = baseline.value * (low_ratio - 1.0), baseline.value * (high_ratio - 1.0)
-        else:
-            low, high = delta - half, delta + half
+    ends = _interval(baseline, optimized)
+    low, high = (None, None) if ends is None else (ends[0], ends[1])
     return Change(
         delta=delta,
         pct_change=pct,
         low=low,
         high=high,
-        low_pct=low_pct,
-        high_pct=high_pct,
+        low_pct=_pct(low, baseline.value),
+        high_pct=_pct(high, baseline.value),
         direction=_direction(delta, low, high, better),
     )
+
+
+def _pct(delta: float | None, base: float) -> float | None:
+    return None if delta is None or base <= 0 else delta / base * PERCENT
 
 
 def _direction(
@@ -76,22 +75,29 @@ def _direction(
     return "better" if (delta < 0) == (better == "lower") else "worse"
 
 
-def _half_width(baseline: Value, optimized: Value) -> float | None:
-    """Return the interval's half width: of the log ratio for positive values, else of the difference."""
+def _interval(baseline: Value, optimized: Value) -> tuple[float, float] | None:
+    """Return the ends of the change's interval, in the metric's unit."""
     one, two = standard_error(baseline), standard_error(optimized)
-    if one is None or two is None:
+    old, new = baseline.value, optimized.value
+    if one is None or two is None or old is None or new is None:
         return None
-    assert baseline.value is not None
-    assert optimized.value is not None
-    if baseline.value > 0 and optimized.value > 0:
-        # First order: the error of a logarithm is the relative error.
-        one, two = one / baseline.value, two / optimized.value
-    variance = one**2 + two**2
-    if variance == 0:
+    if old > 0 and new > 0 and max(one / old, two / new) <= MAX_RELATIVE_ERROR:
+        # To first order the error of a logarithm is the relative error.
+        half = _welch(baseline, optimized, one / old, two / new)
+        return new * math.exp(-half) - old, new * math.exp(half) - old
+    half = _welch(baseline, optimized, one, two)
+    return new - old - half, new - old + half
+
+
+def _welch(baseline: Value, optimized: Value, one: float, two: float) -> float:
+    """Return the half width of Welch's interval from two standard errors."""
+    largest = max(one, two)
+    if largest == 0:
         return 0.0
-    # Welch-Satterthwaite degrees of freedom.
-    degrees = variance**2 / (one**4 / _degrees(baseline) + two**4 / _degrees(optimized))
-    return t_quantile(degrees) * math.sqrt(variance)
+    # Welch-Satterthwaite degrees of freedom; scaled, so that no fourth power vanishes or overflows.
+    a, b = (one / largest) ** 2, (two / largest) ** 2
+    degrees = (a + b) ** 2 / (a**2 / _degrees(baseline) + b**2 / _degrees(optimized))
+    return t_quantile(degrees) * math.hypot(one, two)
 
 
 def standard_error(value: Value) -> float | None:

@@ -141,6 +141,7 @@ def drive_window(drive: Drive, subject: Subject, emit: Emit, *, rate_rps: float,
     scheduled_s = protocol.warmup_s + protocol.window_s
     tail_s = min(protocol.timeout_s, max(10.0, protocol.window_s))
     drawn = draw_requests(subject.traffic(repeat), rate_rps=rate_rps, duration_s=scheduled_s + tail_s)
+    pacer = Pacer(clock, lambda request: server.submit(request).add_done_callback(keep))
     start_s = clock.now_s() + _LEAD_S
     requests = [msgspec.structs.replace(request, due_s=request.due_s + start_s) for request in drawn]
     window = Interval(start_s=start_s + protocol.warmup_s, end_s=start_s + scheduled_s)
@@ -155,7 +156,6 @@ def drive_window(drive: Drive, subject: Subject, emit: Emit, *, rate_rps: float,
             ended.append(completion)
 
     server.start()
-    pacer = Pacer(clock, lambda request: server.submit(request).add_done_callback(keep))
     pacer.start(requests)
     give_up_s = window.end_s + protocol.timeout_s + _LEAD_S
     try:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench.analysis.change import change
 from bench.analysis.compare import compare
@@ -97,6 +99,27 @@ def test_welchs_interval_covers_the_true_ratio_as_often_as_it_says() -> None:
         assert result.high_pct is not None
         hits += result.low_pct <= -20.0 <= result.high_pct
     assert 930 <= hits <= 975
+
+
+@given(
+    st.lists(st.floats(0, 1e9), min_size=2, max_size=5), st.lists(st.floats(0, 1e9), min_size=2, max_size=5)
+)
+def test_any_repeats_give_a_finite_interval_around_the_change(one: list[float], two: list[float]) -> None:
+    result = change(repeated(*one), repeated(*two), "lower")
+    assert result.delta is not None
+    assert result.low is not None
+    assert result.high is not None
+    assert math.isfinite(result.low)
+    assert math.isfinite(result.high)
+    slack = 1e-9 * (abs(result.delta) + max(one) + max(two))
+    assert result.low - slack <= result.delta <= result.high + slack
+
+
+def test_two_wild_repeats_give_a_wide_interval_and_no_error() -> None:
+    result = change(repeated(0.1, 0.15), repeated(0.1, 3.0), "lower")
+    assert result.direction == "unclear"
+    assert result.high_pct is not None
+    assert result.high_pct > 1000
 
 
 def test_a_base_of_zero_has_a_delta_and_no_percentage() -> None:
