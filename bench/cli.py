@@ -59,6 +59,7 @@ def run(
     results: Annotated[Path, typer.Option(help="Where run folders and the CSVs go.")] = Path("results"),
     resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run folder.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Show every metric, not the headline only.")] = False,
 ) -> None:
     """Measure an experiment: run folders, the two CSVs, the comparison and the verdict."""
     from bench.report.progress import RunProgress
@@ -81,7 +82,7 @@ def run(
     write_csvs(folder, folder)
     for path in write_csvs(folder, results):
         console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
-    _show(judge_experiment(folder))
+    _show(judge_experiment(folder), every=every)
     for failure in failures:
         print(f"bench: {failure}", file=sys.stderr)
     if failures:
@@ -136,13 +137,14 @@ def compare(
     kg_co2e_per_kwh: Annotated[float, typer.Option(min=0, help="For bare CSVs.")] = 0.40,
     p95_latency_ms: Annotated[float, typer.Option(min=0, help="Objective for bare CSVs.")] = 1200,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Show every metric, not the headline only.")] = False,
 ) -> None:
     """Compare two results: changes, cost, energy and CO2e a day, tradeoffs, verdict."""
     from bench.run.results import judge_paths, stated_terms
 
     stated = stated_terms(requests_per_day, kg_co2e_per_kwh, p95_latency_ms)
     results = judge_paths(baseline, optimized, stated, allow_different or [])
-    _show(results, markdown=markdown)
+    _show(results, markdown=markdown, every=every)
     if fail_on and any(_fails(result.verdict.decision, fail_on) for result in results):
         raise typer.Exit(1)
 
@@ -169,14 +171,14 @@ def _fails(decision: str, fail_on: FailOn) -> bool:
     return severity.index(decision) >= mildest
 
 
-def _show(results: list[Any], *, markdown: bool = False) -> None:
+def _show(results: list[Any], *, markdown: bool = False, every: bool) -> None:
     from bench.report.tables import render_comparison, to_markdown
 
     for result in results:
         if markdown:
-            print(to_markdown(result.comparison, result.verdict))
+            print(to_markdown(result.comparison, result.verdict, every=every), end="")
         else:
-            _console().print(render_comparison(result.comparison, result.verdict))
+            _console().print(render_comparison(result.comparison, result.verdict, every=every))
 
 
 def _console(*, stderr: bool = False) -> Any:

@@ -2,7 +2,8 @@
 
 Both values are means over independent repeats. The interval of the ratio is Welch's, taken on the
 logarithm (so that +100 % and -50 % are mirror images); where a value is not positive or too uncertain
-for that, it is Welch's interval of the difference. Without an interval on either side the change is a point value.
+for that, it is Welch's interval of the difference. Without an interval on both sides the change is a
+point value.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from bench.analysis.comparison import Comparison, PerDay, Row, Side
 from bench.analysis.findings import find, tradeoffs
 from bench.analysis.metrics import METRICS
 from bench.analysis.plausible import broken_identities
-from bench.analysis.system import Assumed, MetricSet, missing
+from bench.analysis.system import Assumed, Doubt, MetricSet, missing
 from bench.config import Objectives
 from bench.records import Value
 from bench.units import PER_1K
@@ -51,8 +51,7 @@ def compare(
             *broken_identities(baseline, assumed),
             *broken_identities(optimized, assumed),
             *([several] if several else []),
-            *baseline.doubts,
-            *optimized.doubts,
+            *_shared(baseline, optimized),
         ),
     )
     return msgspec.structs.replace(
@@ -75,6 +74,24 @@ def _row(name: str, baseline: Mapping[str, Value], optimized: Mapping[str, Value
         change=change(one, two, metric.better if metric else None),
         known=metric is not None,
     )
+
+
+def _shared(baseline: MetricSet, optimized: MetricSet) -> list[Doubt]:
+    """Return the doubts of both, a doubt that both share only once."""
+
+    def plain(doubt: Doubt, side: MetricSet) -> tuple[str, str]:
+        return doubt.text.removeprefix(f"{side.name}: "), doubt.remedy
+
+    ours = {plain(doubt, baseline): doubt for doubt in baseline.doubts}
+    theirs = {plain(doubt, optimized): doubt for doubt in optimized.doubts}
+    both = [
+        msgspec.structs.replace(doubt, text=f"both: {key[0]}") for key, doubt in ours.items() if key in theirs
+    ]
+    return [
+        *both,
+        *(doubt for key, doubt in ours.items() if key not in theirs),
+        *(doubt for key, doubt in theirs.items() if key not in ours),
+    ]
 
 
 def _side(metrics: MetricSet) -> Side:

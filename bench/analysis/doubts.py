@@ -195,7 +195,8 @@ def small_model(system: SystemRuns, values: Values) -> Doubt | None:
     sizes = [size for run in system.runs if (size := run.meta.facts.get("weights_bytes")) is not None]
     if not sizes or max(sizes) >= SMALL_MODEL_BYTES:
         return None
-    text = f"the model has {max(sizes) / BYTES_PER_GB:.2g} GB of weights: overheads rule, not bandwidth"
+    limit_gb = SMALL_MODEL_BYTES / BYTES_PER_GB
+    text = f"the model has less than {limit_gb:g} GB of weights: overheads rule, not bandwidth"
     return _doubt(system, "small model", text, "do not carry the result over to a larger model; measure that")
 
 

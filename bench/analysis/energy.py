@@ -80,7 +80,7 @@ def metered(run: Run) -> list[Energy] | str:
     if not on_gpu(run):
         host = _host(run)
         return host if isinstance(host, str) else [host]
-    counters, powers = series(run, "energy_j"), _powers(run)
+    counters, powers = _whole(run, "energy_j"), _powers(run)
     uuids = sorted({*counters, *powers}, key=str)
     if not uuids:
         return _both_missing(run)
@@ -141,7 +141,7 @@ def disagreement(run: Run) -> float | None:
     None where either is missing: then there is nothing to check.
     """
     window = window_of(run)
-    counters, powers = series(run, "energy_j"), _powers(run)
+    counters, powers = _whole(run, "energy_j"), _powers(run)
     worst: float | None = None
     for uuid in counters.keys() & powers.keys():
         counted = from_counter(counters[uuid], window)
@@ -166,13 +166,13 @@ def _device(run: Run, counter: Series | None, power: Series | None) -> Energy | 
 
 def _host(run: Run) -> Energy | str:
     """Return the CPU packages' (and, where counted, the DRAM's) energy."""
-    package = series(run, "rapl_package_j").get(None)
+    package = _whole(run, "rapl_package_j").get(None)
     if package is None:
         return why_missing(run, "rapl_package_j")
     energy = from_counter(package, window_of(run))
     if isinstance(energy, str):
         return energy.replace("energy counter", "RAPL package counter")
-    dram = series(run, "rapl_dram_j").get(None)
+    dram = _whole(run, "rapl_dram_j").get(None)
     if dram is None:
         return msgspec.structs.replace(energy, method="RAPL packages, without DRAM; the whole host's")
     ends = np.interp([energy.span.start_s, energy.span.end_s], dram.t_s, dram.values)
@@ -183,7 +183,12 @@ def _host(run: Run) -> Energy | str:
 
 
 def _powers(run: Run) -> dict[str | None, Series]:
-    return series(run, "power_w") or series(run, "power_average_w")
+    return _whole(run, "power_w") or _whole(run, "power_average_w")
+
+
+def _whole(run: Run, field: str) -> dict[str | None, Series]:
+    """Return a field's series; nothing where it failed on the way: what came before is not the whole."""
+    return {} if field in run.meta.missing else series(run, field)
 
 
 def _both_missing(run: Run) -> str:

@@ -18,6 +18,10 @@ CONFIDENCE = 0.95
 TAIL_COUNT = 10
 """A percentile is trusted when at least this many observations lie beyond it."""
 
+MAX_BLOCKS = 10
+MIN_PIECES = 5
+"""Pieces of work that an interval of a rate needs at least."""
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -95,19 +99,23 @@ def block_interval(values: Array, blocks: int = 10) -> Estimate:
     return Estimate(mean, mean - half, mean + half, blocks)
 
 
-def rate_interval(ends_s: Array, amounts: Array, start_s: float, blocks: int = 10) -> Estimate:
+def rate_interval(ends_s: Array, amounts: Array, start_s: float) -> Estimate:
     """Return the rate of work that ended at `ends_s` (ascending) since `start_s`, per second.
 
-    The interval comes from blocks of consecutive pieces of work, each with its own time, so a batch is
-    never cut. Fewer than two pieces per block give no interval.
+    Work is cut into at most ten blocks of consecutive pieces, each with its own time, so a batch is never
+    cut. The interval is that of a ratio estimator (Cochran, Sampling Techniques, ch. 6): with block
+    amounts a and times t and the rate r = sum a / sum t, from the residuals a - r t. Fewer than five
+    pieces give no interval.
     """
     rate = float(amounts.sum()) / float(ends_s[-1] - start_s)
-    if len(ends_s) < 2 * blocks:
+    if len(ends_s) < MIN_PIECES:
         return Estimate(rate, None, None, 1)
+    blocks = min(MAX_BLOCKS, len(ends_s))
     spans_s = np.diff(ends_s, prepend=start_s)
-    parts = zip(np.array_split(amounts, blocks), np.array_split(spans_s, blocks), strict=True)
-    rates = [float(amount.sum()) / float(span.sum()) for amount, span in parts]
-    half = t_quantile(blocks - 1) * float(np.std(rates, ddof=1)) / math.sqrt(blocks)
+    done = np.array([part.sum() for part in np.array_split(amounts, blocks)])
+    took_s = np.array([part.sum() for part in np.array_split(spans_s, blocks)])
+    error = float(np.std(done - rate * took_s, ddof=1)) / math.sqrt(blocks) / float(took_s.mean())
+    half = t_quantile(blocks - 1) * error
     return Estimate(rate, rate - half, rate + half, blocks)
 
 

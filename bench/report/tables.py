@@ -31,19 +31,41 @@ DECISION_STYLE: dict[Decision, str] = {
     "reject": "red",
     "not enough evidence": "yellow",
 }
+HEADLINE = {
+    *REQUIRED,
+    "ttft_p95_ms",
+    "tpot_p50_ms",
+    "goodput_requests_per_sec",
+    "error_rate",
+    "weights_gb",
+    "mean_batch_size",
+    "cost_provisioned_per_1k_requests_usd",
+    "perplexity",
+    "mean_kl",
+    "top1_agreement",
+}
+"""Metrics that are shown unless all are asked for."""
 DIGITS = 4
 """Significant digits of a metric that bench does not define."""
 
 
-def render_comparison(comparison: Comparison, verdict: Verdict) -> Group:
-    """Return the whole report: table, day, verdict, gates, tradeoffs, guardrails, doubts, what is missing."""
-    parts: list[RenderableType] = [_table(comparison), _day(comparison), _verdict(verdict), _gates(verdict)]
+def render_comparison(comparison: Comparison, verdict: Verdict, *, every: bool = False) -> Group:
+    """Return the report: table, day, verdict, gates, tradeoffs, guardrails, doubts, what is missing.
+
+    The table shows the headline metrics; with `every`, all that have a figure.
+    """
+    parts: list[RenderableType] = [
+        _table(comparison, every=every),
+        _day(comparison),
+        _verdict(verdict),
+        _gates(verdict),
+    ]
     for title, lines in _sections(comparison, verdict):
         parts.append(_list(title, lines))
     return Group(*parts)
 
 
-def to_markdown(comparison: Comparison, verdict: Verdict) -> str:
+def to_markdown(comparison: Comparison, verdict: Verdict, *, every: bool = False) -> str:
     """Return the same as Markdown, for a README or an issue."""
     one, two = _md(comparison.baseline.name), _md(comparison.optimized.name)
     lines = [
@@ -52,8 +74,8 @@ def to_markdown(comparison: Comparison, verdict: Verdict) -> str:
         f"| metric | {one} | {two} | change | 95 % interval | source |",
         "|---|---:|---:|---:|---|---|",
     ]
-    for row in _shown_rows(comparison):
-        cells = (row.title, *_values(row), _change(row), _interval(row), _source(row))
+    for row in _shown_rows(comparison, every=every):
+        cells = (row.title, *_values(row), _change(row), _interval(row), _source(row, comparison))
         lines.append("| " + " | ".join(_md(cell) for cell in cells) + " |")
     lines += ["", f"| per day | {one} | {two} | saved |", "|---|---:|---:|---:|"]
     lines += ["| " + " | ".join(_md(cell) for cell in day) + " |" for day in _day_rows(comparison)]
@@ -69,19 +91,19 @@ def number(value: float | None, digits: int = DIGITS) -> str:
     return f"{value:.0f}" if abs(value) >= 10**digits else plain(value, digits)
 
 
-def _table(comparison: Comparison) -> Table:
+def _table(comparison: Comparison, *, every: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, expand=False)
     table.add_column("metric", min_width=20)
     table.add_column(Text(comparison.baseline.name), justify="right", max_width=14)
     table.add_column(Text(comparison.optimized.name), justify="right", max_width=14)
     table.add_column("change (95 % interval)", justify="right", min_width=16)
     table.add_column("source", max_width=11)
-    for row in _shown_rows(comparison):
+    for row in _shown_rows(comparison, every=every):
         change = Text(_change(row), style=DIRECTION_STYLE.get(row.change.direction, ""))
         if interval := _interval(row):
             change.append(f"\n({interval})", style="dim")
         cells = [Text(cell) for cell in (row.title, *_values(row))]
-        table.add_row(*cells, change, Text(_source(row)))
+        table.add_row(*cells, change, Text(_source(row, comparison)))
     return table
 
 
@@ -158,12 +180,16 @@ def _list(title: str, lines: Iterable[str]) -> Table:
     return table
 
 
-def _shown_rows(comparison: Comparison) -> list[Row]:
-    """Return the rows with any figure, and the six required ones whatever they hold."""
+def _shown_rows(comparison: Comparison, *, every: bool) -> list[Row]:
+    """Return the headline rows with any figure, and the six required ones whatever they hold."""
     return [
         row
         for name, row in comparison.rows.items()
-        if name in REQUIRED or row.baseline.value is not None or row.optimized.value is not None
+        if name in REQUIRED
+        or (
+            (every or name in HEADLINE or not row.known)
+            and (row.baseline.value is not None or row.optimized.value is not None)
+        )
     ]
 
 
@@ -192,9 +218,14 @@ def _interval(row: Row) -> str:
     return ""
 
 
-def _source(row: Row) -> str:
-    sources = dict.fromkeys(v.source for v in (row.baseline, row.optimized) if v.value is not None)
-    return "/".join(sources) or "missing"
+def _source(row: Row, comparison: Comparison) -> str:
+    """Return where the figures come from; a figure measured on a CPU says so."""
+    found: dict[str, None] = {}
+    for side, value in ((comparison.baseline, row.baseline), (comparison.optimized, row.optimized)):
+        if value.value is not None:
+            on_cpu = side.context is not None and side.context.checked.get("device") == "cpu"
+            found[f"{value.source} on CPU" if on_cpu and value.source == "measured" else value.source] = None
+    return "/".join(found) or "missing"
 
 
 def _basis(verdict: Verdict) -> str:

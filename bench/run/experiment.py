@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -73,24 +73,26 @@ def reopen(folder: Path) -> Parts:
 def run_experiment(parts: Parts, folder: Path, watch: Watch) -> list[str]:
     """Run every job of `folder` that is not complete; return one line per job that failed.
 
-    Raises Interrupted on Ctrl-C, and the job's own error where the baseline cannot be loaded at all.
+    Raises Interrupted on Ctrl-C, NotAvailable where a system cannot be had here (the folder is then
+    removed if it holds nothing yet), and RunFailed where the common rate stays unknown.
     """
     systems = list(parts.experiment.systems)
+    protocol = parts.experiment.protocol
     failures: dict[str, str] = {}
-    with _reference_logits(folder):
+    try:
         for job in offline_jobs(folder, systems):
             if failure := _ensure(job, watch):
                 failures[job.system] = failure
-                if job.system == parts.experiment.baseline:
-                    raise RunFailed(f"{folder}: {failure}; without the baseline nothing can be compared")
-        rate_rps = _common_rate(parts, folder)
-        protocol = parts.experiment.protocol
+        _drop_reference_logits(folder)
+        rate_rps = _common_rate(parts, folder, failures)
         lines = list(failures.values())
         for job in window_jobs(folder, systems, protocol.repeats, protocol.order, rate_rps):
-            if job.system in failures:
-                continue
-            if failure := _ensure(job, watch):
+            if job.system not in failures and (failure := _ensure(job, watch)):
                 lines.append(failure)
+    except NotAvailable:
+        if not any(store.is_complete(run.parent) for run in folder.glob(f"*/{store.RUN_FILE}")):
+            shutil.rmtree(folder)
+        raise
     return lines
 
 
@@ -99,7 +101,7 @@ def job_count(parts: Parts) -> int:
     return len(parts.systems) * (1 + parts.experiment.protocol.repeats)
 
 
-def _common_rate(parts: Parts, folder: Path) -> float:
+def _common_rate(parts: Parts, folder: Path, failures: Mapping[str, str]) -> float:
     """Return the rate of all window jobs and write it into `experiment.json`."""
     meta = store.read_experiment(folder)
     if meta.rate_rps is not None:
@@ -108,7 +110,10 @@ def _common_rate(parts: Parts, folder: Path) -> float:
     offline = store.read_run(folder / f"{name}.offline")
     capacity = offline_rps(SystemRuns(name=name, offline=offline, windows=[]))
     workload_rps = per_day_to_rps(parts.experiment.workload.requests_per_day)
-    rate_rps = parts.load.rate_rps(capacity.value, workload_rps)
+    try:
+        rate_rps = parts.load.rate_rps(capacity.value, workload_rps)
+    except RunFailed as error:
+        raise RunFailed(f"{'; '.join([*failures.values(), str(error)])}; see {folder}") from None
     store.write_experiment(folder, msgspec.structs.replace(meta, rate_rps=rate_rps))
     return rate_rps
 
@@ -218,10 +223,8 @@ def _record_death(job: Job, message: str) -> None:
     )
 
 
-@contextmanager
-def _reference_logits(folder: Path) -> Iterator[None]:
-    """Keep the baseline's logits while an offline job may still need them; they are large."""
-    yield
+def _drop_reference_logits(folder: Path) -> None:
+    """Remove the baseline's logits, which are large, once no offline job needs them any more."""
     systems = store.read_experiment(folder).config["systems"]
     if all(store.is_complete(folder / f"{name}.offline") for name in systems):
         for path in folder.glob(f"{Path(REFERENCE_LOGITS).stem}*"):

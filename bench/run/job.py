@@ -215,7 +215,7 @@ def _score(job: Job, recording: _Recording, loaded: LoadedModel) -> None:
         text.ids,
         window=quality.window,
         stride=quality.stride,
-        reference=None if is_baseline else logits,
+        reference=logits if not is_baseline and logits.exists() else None,
         save_logits=logits if is_baseline else None,
     )
 

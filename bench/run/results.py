@@ -12,14 +12,11 @@ from pathlib import Path
 import msgspec
 
 from bench import store
-from bench.analysis.comparability import context_of
 from bench.analysis.compare import compare
 from bench.analysis.comparison import Comparison
 from bench.analysis.csvfile import Role, parse, render
 from bench.analysis.decide import Verdict, decide
-from bench.analysis.doubts import find_doubts
-from bench.analysis.metrics import summarize
-from bench.analysis.summary import saturated
+from bench.analysis.metrics import metric_set
 from bench.analysis.system import Assumed, Doubt, MetricSet, SystemRuns, missing
 from bench.config import Experiment, Objectives, Quality
 from bench.errors import ResultError
@@ -60,7 +57,10 @@ def metric_sets(folder: Path) -> dict[str, MetricSet]:
     meta = store.read_experiment(folder)
     terms = terms_of(meta)
     by_system = _by_system(folder, list(meta.config["systems"]))
-    return {name: _metric_set(system, folder, terms) for name, system in by_system.items()}
+    return {
+        name: metric_set(system, terms.assumed, terms.objectives, origin=f"{folder.name}/{name}")
+        for name, system in by_system.items()
+    }
 
 
 def terms_of(meta: store.ExperimentMeta) -> Terms:
@@ -127,7 +127,9 @@ def judge(
     baseline: MetricSet, optimized: MetricSet, terms: Terms, allow_different: Sequence[str] = ()
 ) -> Judged:
     """Compare two metric sets and decide."""
-    comparison = compare(baseline, optimized, terms.assumed, allow_different=allow_different)
+    comparison = compare(
+        baseline, optimized, terms.assumed, terms.objectives, allow_different=allow_different
+    )
     return Judged(comparison=comparison, verdict=decide(comparison, terms.objectives, terms.quality))
 
 
@@ -194,18 +196,6 @@ def _sidecar(path: Path) -> Sidecar:
         return msgspec.json.decode(path.read_bytes(), type=Sidecar)
     except (msgspec.DecodeError, OSError) as error:
         raise ResultError(f"{path}: cannot be read ({error}); remove it to compare the bare CSV") from error
-
-
-def _metric_set(system: SystemRuns, folder: Path, terms: Terms) -> MetricSet:
-    values = summarize(system, terms.assumed, terms.objectives)
-    return MetricSet(
-        name=system.name,
-        origin=f"{folder.name}/{system.name}",
-        values=values,
-        context=context_of(system),
-        saturated=saturated(system),
-        doubts=find_doubts(system, values),
-    )
 
 
 def _by_system(folder: Path, names: Sequence[str]) -> dict[str, SystemRuns]:

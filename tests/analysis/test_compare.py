@@ -276,7 +276,9 @@ def test_the_same_bill_is_said_when_whole_gpus_are_rented() -> None:
     assert any("the bill for rented GPUs stays the same" in text for text in comparison.findings)
 
 
-def test_doubts_of_both_systems_are_carried_over() -> None:
-    doubt = Doubt(key="k", text="t", remedy="r")
-    comparison = compare(side("a", doubts=(doubt,)), side("b", doubts=(doubt,)), ASSUMED)
-    assert keys(comparison).count("k") == 2
+def test_doubts_of_both_systems_are_carried_over_and_a_shared_one_stands_once() -> None:
+    shared = [Doubt(key="k", text=f"{name}: t", remedy="r") for name in ("a", "b")]
+    own = Doubt(key="own", text="b: u", remedy="r")
+    comparison = compare(side("a", doubts=(shared[0],)), side("b", doubts=(shared[1], own)), ASSUMED)
+    texts = [doubt.text for doubt in comparison.doubts if doubt.key in ("k", "own")]
+    assert texts == ["both: t", "b: u"]

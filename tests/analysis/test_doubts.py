@@ -120,7 +120,7 @@ def test_each_reason_is_found_and_has_a_remedy(key: str, run: Run, text: str) ->
 
 def test_a_small_model_is_doubted() -> None:
     found = of(system_runs(facts={"weights_bytes": 2_000_000}))
-    assert "0.002 GB of weights" in found["small model"].text
+    assert "less than 0.5 GB of weights" in found["small model"].text
 
 
 def test_repeats_that_failed_are_doubted_with_the_error() -> None:
