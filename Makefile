@@ -46,6 +46,7 @@ clean:  ## remove the virtual environment and caches; results stay
 
 $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo "bench needs Python 3.11 or newer; install it, or name it: make PYTHON=…" >&2; exit 2; }
+	@echo "Setting up $(VENV) with $(PYTHON), once; this downloads torch and takes minutes." >&2
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev,gguf]'
 	@touch $@

@@ -13,9 +13,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-import numpy as np
-
 from bench.analysis.metrics import METRICS, REQUIRED
+from bench.analysis.numbers import plain
 from bench.analysis.system import Doubt, MetricSet, missing
 from bench.errors import ResultError
 from bench.records import Value, ValueSource
@@ -41,20 +40,8 @@ def render(values: Mapping[str, Value], role: Role) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["metric", f"{role}_value", "notes"])
     for name, value in values.items():
-        writer.writerow([name, plain(value.value), value.note])
+        writer.writerow([name, plain(value.value, SIGNIFICANT), value.note])
     return out.getvalue()
-
-
-def plain(value: float | None, digits: int = SIGNIFICANT) -> str:
-    """Return a number without exponent or trailing zeros; the empty string for None.
-
-    >>> plain(0.0000123456789)
-    '0.0000123457'
-    """
-    if value is None:
-        return ""
-    text: str = np.format_float_positional(value, precision=digits, fractional=False, trim="-")
-    return text
 
 
 def role_of(text: str, where: str) -> Role:

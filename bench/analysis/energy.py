@@ -168,7 +168,7 @@ def _host(run: Run) -> Energy | str:
     """Return the CPU packages' (and, where counted, the DRAM's) energy."""
     package = _whole(run, "rapl_package_j").get(None)
     if package is None:
-        return why_missing(run, "rapl_package_j")
+        return f"no GPU in use, and the CPU's energy cannot be read ({why_missing(run, 'rapl_package_j')})"
     energy = from_counter(package, window_of(run))
     if isinstance(energy, str):
         return energy.replace("energy counter", "RAPL package counter")

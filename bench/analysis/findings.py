@@ -7,6 +7,7 @@ say what is gained and what is given for it, with the interval where there is on
 from __future__ import annotations
 
 from bench.analysis.comparison import Comparison, PerDay, Row, Side
+from bench.analysis.numbers import shown
 from bench.analysis.reference import gpus, grids
 from bench.config import Objectives
 from bench.records import Value
@@ -86,7 +87,7 @@ def _objective(comparison: Comparison, side: str, objectives: Objectives) -> str
     name = getattr(comparison, side).name
     margin = (1.0 - value.value / limit) * PERCENT
     place = f"{margin:.0f} % below" if margin >= 0 else f"{-margin:.0f} % above"
-    return f"{name}: p95 latency {value.value:.4g} ms is {place} the objective of {limit:g} ms."
+    return f"{name}: p95 latency {shown(value.value)} ms is {place} the objective of {limit:g} ms."
 
 
 def _tier(comparison: Comparison) -> str:
@@ -103,7 +104,7 @@ def _tier(comparison: Comparison) -> str:
     if not newly:
         return ""
     names = [gpu.label for gpu in gpus().values() if gpu.memory_gb == newly[0]]
-    text = f"{before:.4g} to {after:.4g} GB ({what}) lets it fit a GPU of {newly[0]:g} GB"
+    text = f"{shown(before)} to {shown(after)} GB ({what}) lets it fit a GPU of {newly[0]:g} GB"
     return f"Memory: {text} ({', '.join(names)}), with 10 % to spare."
 
 

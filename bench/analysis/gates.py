@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from bench.analysis.comparison import Comparison
+from bench.analysis.numbers import shown
 from bench.config import Objectives, Quality
 from bench.records import Value
 from bench.units import PERCENT
@@ -85,8 +86,8 @@ def sla(comparison: Comparison, objectives: Objectives) -> Gate:
         return Gate(name="SLA", outcome="not measured", text=f"p95 latency is not known: {value.note}")
     interval = ""
     if value.low is not None and value.high is not None:
-        interval = f" (95 % interval {value.low:.4g} to {value.high:.4g})"
-    text = f"p95 latency {value.value:.4g} ms{interval} against at most {limit:g} ms"
+        interval = f" (95 % interval {shown(value.low)} to {shown(value.high)})"
+    text = f"p95 latency {shown(value.value)} ms{interval} against at most {limit:g} ms"
     return _at_most("SLA", value, limit, text)
 
 
@@ -133,7 +134,7 @@ def energy(comparison: Comparison) -> Gate:
     row = comparison.row("estimated_energy_kwh_per_1k_requests")
     for value in (row.baseline, row.optimized):
         if value.value is None:
-            return Gate(name="energy", outcome="not measured", text=f"energy not measured: {value.note}")
+            return Gate(name="energy", outcome="not measured", text=f"not measured: {value.note}")
     return Gate(name="energy", outcome="pass", text="energy is known for both")
 
 

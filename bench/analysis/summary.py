@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bench.analysis.latency import Read, growth
+from bench.analysis.numbers import shown
 from bench.analysis.recorded import column, is_ok
 from bench.analysis.stats import Array, mean_interval, rate_interval
 from bench.analysis.system import Reading, SystemRuns, missing
@@ -112,7 +113,7 @@ def _combined(runs: Sequence[Run], readings: list[Reading], load: str) -> Value:
     if estimate.low is None:
         parts.append("one run, so no interval")
     else:
-        parts.append(f"95 % interval {estimate.low:.4g} to {estimate.high:.4g}")
+        parts.append(f"95 % interval {shown(estimate.low)} to {shown(estimate.high)}")
     return Value(
         value=estimate.mean,
         source=runs[0].meta.source,
@@ -151,9 +152,8 @@ def _offline(system: SystemRuns, amount: Callable[[Run, Array], Array], what: st
     estimate = rate_interval(ends_s, np.bincount(piece, weights=amount(run, counted)), started_s)
     within = "one run, so no interval"
     if estimate.low is not None:
-        within = (
-            f"95 % interval {estimate.low:.4g} to {estimate.high:.4g} from {estimate.n} blocks of one run"
-        )
+        ends = f"{shown(estimate.low)} to {shown(estimate.high)}"
+        within = f"95 % interval {ends} from {estimate.n} blocks of one run"
     span_s = float(ends_s[-1]) - started_s
     return Value(
         value=estimate.mean,

@@ -16,9 +16,9 @@ from rich.text import Text
 
 from bench.analysis.change import Direction
 from bench.analysis.comparison import Comparison, Row
-from bench.analysis.csvfile import plain
 from bench.analysis.decide import Decision, Verdict
 from bench.analysis.metrics import METRICS, REQUIRED
+from bench.analysis.numbers import shown
 from bench.analysis.system import Doubt
 from bench.records import Value
 from bench.units import PERCENT
@@ -45,8 +45,6 @@ HEADLINE = {
     "top1_agreement",
 }
 """Metrics that are shown unless all are asked for."""
-DIGITS = 4
-"""Significant digits of a metric that bench does not define."""
 
 
 def render_comparison(comparison: Comparison, verdict: Verdict, *, every: bool = False) -> Group:
@@ -84,13 +82,6 @@ def to_markdown(comparison: Comparison, verdict: Verdict, *, every: bool = False
     return "\n".join(lines) + "\n"
 
 
-def number(value: float | None, digits: int = DIGITS) -> str:
-    """Return a number with `digits` significant digits, all digits before the point; '-' for None."""
-    if value is None:
-        return "-"
-    return f"{value:.0f}" if abs(value) >= 10**digits else plain(value, digits)
-
-
 def _table(comparison: Comparison, *, every: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, expand=False)
     table.add_column("metric", min_width=20)
@@ -125,7 +116,7 @@ def _day_rows(comparison: Comparison) -> Iterator[tuple[str, str, str, str]]:
     for day in comparison.per_day:
         if day.baseline is not None or day.optimized is not None:
             label = f"{day.label}, {day.unit}"
-            yield label, number(day.baseline), number(day.optimized), number(day.saved)
+            yield label, shown(day.baseline), shown(day.optimized), shown(day.saved)
 
 
 def _verdict(verdict: Verdict) -> Panel:
@@ -194,8 +185,8 @@ def _shown_rows(comparison: Comparison, *, every: bool) -> list[Row]:
 
 
 def _values(row: Row) -> tuple[str, str]:
-    digits = METRICS[row.name].digits if row.known else DIGITS
-    return number(row.baseline.value, digits), number(row.optimized.value, digits)
+    digits = METRICS[row.name].digits if row.known else 4
+    return shown(row.baseline.value, digits), shown(row.optimized.value, digits)
 
 
 def _change(row: Row) -> str:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.analysis.csvfile import parse, plain, render, role_of
+from bench.analysis.csvfile import SIGNIFICANT, parse, render, role_of
 from bench.analysis.metrics import METRICS, REQUIRED, summarize
+from bench.analysis.numbers import plain
 from bench.errors import ResultError
 from bench.records import Value
 from tests.analysis.conftest import ASSUMED, OBJECTIVES, system_runs
@@ -24,7 +25,7 @@ def test_what_is_written_is_read_back_with_its_notes_and_sources() -> None:
     assert list(read.values) == list(METRICS)
     for name, value in values.items():
         again = read.values[name]
-        assert plain(again.value) == plain(value.value), name
+        assert plain(again.value, SIGNIFICANT) == plain(value.value, SIGNIFICANT), name
         assert again.note == value.note
         assert again.source == value.source, name
     assert render(read.values, "baseline") == text, "rendering what was read gives the same bytes"
@@ -33,7 +34,7 @@ def test_what_is_written_is_read_back_with_its_notes_and_sources() -> None:
 
 @given(st.floats(min_value=1e-12, max_value=1e12))
 def test_a_plain_number_has_no_exponent_and_six_digits(value: float) -> None:
-    text = plain(value)
+    text = plain(value, SIGNIFICANT)
     assert "e" not in text.lower()
     assert float(text) == pytest.approx(value, rel=1e-5)
 

@@ -130,7 +130,7 @@ def test_no_material_benefit_is_held() -> None:
 def test_energy_that_was_not_measured_is_held_and_named() -> None:
     verdict = judge(FASTER | {"estimated_energy_kwh_per_1k_requests": "no GPU here"})
     assert verdict.decision == "hold"
-    assert verdict.binding == "energy: energy not measured: no GPU here"
+    assert verdict.binding == "energy: not measured: no GPU here"
 
 
 def test_quality_that_could_have_been_measured_and_was_not_is_held() -> None:

@@ -190,8 +190,9 @@ def test_on_a_cpu_memory_is_the_resident_set_and_cost_and_energy_say_why_they_ar
     assert values["average_memory_gb"].note.startswith("measured on CPU")
     assert "resident set" in values["average_memory_gb"].note
     energy = values["estimated_energy_kwh_per_1k_requests"]
-    assert (energy.value, energy.source, energy.note) == (None, "missing", "rapl: absent")
-    assert values["co2e_kg_per_1k_requests"].note == "rapl: absent"
+    why = "no GPU in use, and the CPU's energy cannot be read (rapl: absent)"
+    assert (energy.value, energy.source, energy.note) == (None, "missing", why)
+    assert values["co2e_kg_per_1k_requests"].note == why
 
 
 def test_a_simulated_run_never_calls_itself_measured() -> None:

@@ -10,9 +10,10 @@ from bench.analysis.compare import compare
 from bench.analysis.comparison import Comparison
 from bench.analysis.decide import Verdict, decide
 from bench.analysis.metrics import METRICS, metric_set
+from bench.analysis.numbers import shown
 from bench.analysis.system import Doubt, MetricSet
 from bench.records import Value
-from bench.report.tables import number, render_comparison, to_markdown
+from bench.report.tables import render_comparison, to_markdown
 from tests.analysis.conftest import ASSUMED, LIMITS, OBJECTIVES, quality, system_runs
 
 
@@ -89,7 +90,7 @@ def test_what_was_not_measured_is_listed_once_per_reason() -> None:
         measured("baseline", (0.5, 0.5), 2, "cpu"), measured("optimized", (0.5, 0.5), 2, "cpu")
     )
     text = flat(plain_text(render_comparison(comparison, verdict), width=400))
-    assert "both: energy per 1k; mean power; CO2e per 1k: no rapl_package_j was recorded" in text
+    assert "both: energy per 1k; mean power; CO2e per 1k: no GPU in use" in text
     assert "HOLD" in text
     lines = plain_text(render_comparison(comparison, verdict)).splitlines()
     energy = next(line for line in lines if "energy per 1k" in line)
@@ -134,4 +135,4 @@ def test_markdown_holds_the_same_and_escapes_its_marks(pair: tuple[Comparison, V
     ],
 )
 def test_numbers_are_plain_with_four_digits(value: float | None, text: str) -> None:
-    assert number(value) == text
+    assert shown(value) == text
