@@ -56,7 +56,9 @@ def main() -> None:
 def run(
     config: Annotated[Path | None, typer.Argument(help="Experiment file (TOML).")] = None,
     model: Annotated[str | None, typer.Option(help="Model id or folder instead of the file's.")] = None,
-    results: Annotated[Path, typer.Option(help="Where run folders and the CSVs go.")] = Path("results"),
+    results: Annotated[
+        Path | None, typer.Option(help="Where run folders and the CSVs go; default: results.")
+    ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run folder.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Show every metric, not the headline only.")] = False,
@@ -64,27 +66,36 @@ def run(
     """Measure an experiment: run folders, the two CSVs, the comparison and the verdict."""
     from bench.report.progress import RunProgress
     from bench.run.assemble import assemble
-    from bench.run.experiment import job_count, new_folder, reopen, run_experiment
+    from bench.run.experiment import new_folder, planned_s, reopen, run_experiment
     from bench.run.results import judge_experiment, write_csvs
 
     if (config is None) == (resume is None):
         raise typer.BadParameter("give an experiment file, or --resume FOLDER")
     if resume is not None:
+        if model is not None:
+            raise typer.BadParameter("a resumed run keeps its model; start a new one for another")
         parts, folder = reopen(resume), resume
+        results = results or folder.resolve().parents[2]  # results/runs/CONFIG/STAMP
     else:
         assert config is not None
+        results = results or Path("results")
         parts = assemble(config, model_id=model)
         folder = new_folder(parts, results)
     console = _console(stderr=True)
     console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
-    with RunProgress(console, jobs=job_count(parts), quiet=quiet) as progress:
+    with RunProgress(console, planned_s=planned_s(parts), quiet=quiet) as progress:
         failures = run_experiment(parts, folder, progress.watch)
     write_csvs(folder, folder)
     for path in write_csvs(folder, results):
         console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
-    _show(judge_experiment(folder), every=every)
     for failure in failures:
         print(f"bench: {failure}", file=sys.stderr)
+    _show(judge_experiment(folder), every=every)
+    if len(parts.systems) == 1:
+        print(
+            "bench: one system only, so there is nothing to compare; its figures are in the CSV",
+            file=sys.stderr,
+        )
     if failures:
         print(f"bench: go on with: bench run --resume {folder}", file=sys.stderr)
         raise typer.Exit(3)
@@ -133,17 +144,28 @@ def compare(
     allow_different: Annotated[
         list[str] | None, typer.Option(help="Compare although this differs, e.g. gpu (repeatable).")
     ] = None,
-    requests_per_day: Annotated[float, typer.Option(min=1, help="For bare CSVs.")] = 250_000,
-    kg_co2e_per_kwh: Annotated[float, typer.Option(min=0, help="For bare CSVs.")] = 0.40,
-    p95_latency_ms: Annotated[float, typer.Option(min=0, help="Objective for bare CSVs.")] = 1200,
+    requests_per_day: Annotated[
+        float | None, typer.Option(min=1, help="Daily volume (else 250,000).")
+    ] = None,
+    kg_co2e_per_kwh: Annotated[float | None, typer.Option(min=0, help="Grid (else 0.40).")] = None,
+    p95_latency_ms: Annotated[float | None, typer.Option(min=0, help="Objective (else 1200).")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Show every metric, not the headline only.")] = False,
 ) -> None:
-    """Compare two results: changes, cost, energy and CO2e a day, tradeoffs, verdict."""
-    from bench.run.results import judge_paths, stated_terms
+    """Compare two results: changes, cost, energy and CO2e a day, tradeoffs, verdict.
 
-    stated = stated_terms(requests_per_day, kg_co2e_per_kwh, p95_latency_ms)
-    results = judge_paths(baseline, optimized, stated, allow_different or [])
+    Volume, grid and objective are a run's own unless they are stated; bare CSVs take the defaults.
+    """
+    from bench.run.results import Override, judge_experiment, judge_paths
+
+    override = Override(
+        requests_per_day=requests_per_day, kg_co2e_per_kwh=kg_co2e_per_kwh, p95_latency_ms=p95_latency_ms
+    )
+    allowed = allow_different or []
+    if optimized is None:
+        results = judge_experiment(baseline, override, allowed)
+    else:
+        results = [judge_paths(baseline, optimized, override, allowed)]
     _show(results, markdown=markdown, every=every)
     if fail_on and any(_fails(result.verdict.decision, fail_on) for result in results):
         raise typer.Exit(1)

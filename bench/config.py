@@ -72,6 +72,11 @@ class Quality(_Table, frozen=True):
     max_mean_kl: Positive = 5e-3
     min_top1_agreement: Share = 0.97
 
+    def __post_init__(self) -> None:
+        """Refuse windows that would leave tokens unscored."""
+        if self.stride >= self.window:
+            raise ValueError(f"stride = {self.stride} must be below window = {self.window}")
+
 
 class Assumptions(_Table, frozen=True):
     """Figures that are assumed, never measured; each is printed beside what it scales.
@@ -156,16 +161,11 @@ class Experiment(_Table, frozen=True):
         return next(iter(self.systems))
 
 
-def load_experiment(path: Path, *, model_id: str | None = None) -> Experiment:
-    """Read and check one experiment file; `model_id` overrides `model.id`.
+def decode_experiment(written: Mapping[str, Any], where: str, *, model_id: str | None = None) -> Experiment:
+    """Decode what `read_toml` returned; `where` names the file in errors, `model_id` overrides `model.id`.
 
     Raises ConfigError with one line: file, dotted key, expectation, nearest valid name.
     """
-    return decode_experiment(read_toml(path), str(path), model_id=model_id)
-
-
-def decode_experiment(written: Mapping[str, Any], where: str, *, model_id: str | None = None) -> Experiment:
-    """Decode what `read_toml` returned; `where` names the file in errors."""
     data = dict(written)
     if model_id is not None:
         model = {k: v for k, v in data.get("model", {}).items() if k not in {"package", "revision"}}

@@ -7,7 +7,8 @@
     ├── NotAvailable           2   a model, device, library or package cannot be had here
     ├── ResultError            2   a stored result or CSV cannot be read or compared
     └── RunFailed              3   a job failed or is invalid; what was measured is kept
-        └── TreatmentError     3   the optimization did not take effect
+        ├── TreatmentError     3   the optimization did not take effect
+        └── EngineLost         3   the device under the engine cannot be used any more
 
 The command line prints ``str(error)`` and exits with ``error.exit_code``; any other exception is a
 defect of bench and keeps its traceback.
@@ -38,6 +39,10 @@ class RunFailed(BenchError):
     """A job failed or its result is invalid; finished results were kept."""
 
     exit_code = 3
+
+
+class EngineLost(RunFailed):
+    """The device failed in a way that ends every further call; not the fault of a request."""
 
 
 class TreatmentError(RunFailed):

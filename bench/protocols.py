@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from bench.records import Generation, Request, Sample
+from bench.records import Generation, Request
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,12 +161,4 @@ class Meter(Protocol):
 
     def close(self) -> None:
         """Release the device; never raises."""
-        ...
-
-
-class SampleSink(Protocol):
-    """Where the sampler puts its samples."""
-
-    def append(self, sample: Sample, /) -> None:
-        """Keep one sample."""
         ...

@@ -56,15 +56,15 @@ def version(package: str) -> str | None:
 
 
 def commit() -> dict[str, Any]:
-    """Return the checkout's commit and whether files that affect results differ from it.
+    """Return the checkout's commit and whether the code differs from it, new files included.
 
-    Both are None when bench does not run from a git checkout. Files under `results/` do not count:
-    a run writes there itself.
+    Both are None when bench does not run from a git checkout. The experiment's own file does not count:
+    its text is in the run.
     """
     sha = _git("rev-parse", "HEAD")
     if sha is None:
         return {"commit": None, "dirty": None}
-    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!results", ":!README.md")
+    changes = _git("status", "--porcelain", "--", "bench", "pyproject.toml", "constraints.txt")
     return {"commit": sha, "dirty": bool(changes)}
 
 

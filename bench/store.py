@@ -37,8 +37,9 @@ EXPERIMENT_FILE = "experiment.json"
 class ExperimentMeta(msgspec.Struct, frozen=True, kw_only=True):
     """`experiment.json`: what every job of the folder shares.
 
-    `config` is the experiment as resolved, `written` as it stood in the file; `price` and
-    `capacity_rps` are filled in as they become known, so that a summary needs this folder alone.
+    `config` is the experiment as resolved, `written` as it stood in the file. `price` and `rate_rps` are
+    filled in when the baseline's first job has told the GPU and the capacity, so that a summary needs this
+    folder alone.
     """
 
     schema: int
@@ -48,7 +49,7 @@ class ExperimentMeta(msgspec.Struct, frozen=True, kw_only=True):
     written: dict[str, Any]
     argv: list[str]
     provenance: dict[str, Any]
-    price: dict[str, Any]
+    price: dict[str, Any] | None = None
     rate_rps: float | None = None
 
 
@@ -69,8 +70,11 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a Struct or plain value as indented JSON, atomically."""
-    write_atomically(path, msgspec.json.format(msgspec.json.encode(value, order="deterministic"), indent=1))
+    """Write a Struct or plain value as indented JSON, atomically.
+
+    Keys keep their order: that of the systems says which one is the baseline.
+    """
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(value), indent=1))
 
 
 def write_run(

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 import pytest
 
-from bench.config import choose, load_experiment
+from bench.config import Experiment, choose, decode_experiment, read_toml
 from bench.errors import ConfigError
 
 MINIMAL = """
@@ -39,6 +39,10 @@ class Nothing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 FAMILY: dict[str, type[Any]] = {"none": Nothing, "dynamic": Dynamic}
 
 
+def load(path: Path, model_id: str | None = None) -> Experiment:
+    return decode_experiment(read_toml(path), str(path), model_id=model_id)
+
+
 def write(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "x.toml"
     path.write_text(text)
@@ -46,7 +50,7 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_a_complete_file_is_read_with_its_defaults(tmp_path: Path) -> None:
-    experiment = load_experiment(write(tmp_path, MINIMAL))
+    experiment = load(write(tmp_path, MINIMAL))
     assert list(experiment.systems) == ["baseline", "optimized"]
     assert experiment.baseline == "baseline"
     assert experiment.protocol.repeats == 5
@@ -71,6 +75,7 @@ def test_a_complete_file_is_read_with_its_defaults(tmp_path: Path) -> None:
         ('[model]\nid = "tiny"', "", ["model", "missing"]),
         ("[model]", "[objectives]\nmax_error_rate = 2\n[model]", ["objectives.max_error_rate", "<= 1"]),
         ("[model]", "[protocol]\nwindow = 3\n[model]", ["protocol.window", "'window_s'"]),
+        ("[model]", "[quality]\nwindow = 8\nstride = 8\n[model]", ["quality", "below window"]),
     ],
 )
 def test_a_mistake_is_one_line_with_file_key_and_expectation(
@@ -78,7 +83,7 @@ def test_a_mistake_is_one_line_with_file_key_and_expectation(
 ) -> None:
     path = write(tmp_path, MINIMAL.replace(old, new, 1))
     with pytest.raises(ConfigError) as caught:
-        load_experiment(path)
+        load(path)
     line = str(caught.value)
     assert "\n" not in line
     assert line.startswith(f"{path}: ")
@@ -89,21 +94,21 @@ def test_a_mistake_is_one_line_with_file_key_and_expectation(
 def test_a_file_without_systems_is_refused(tmp_path: Path) -> None:
     text = MINIMAL.partition("[systems.baseline]")[0] + "[systems]\n"
     with pytest.raises(ConfigError, match="at least one"):
-        load_experiment(write(tmp_path, text))
+        load(write(tmp_path, text))
 
 
 def test_a_missing_file_and_a_binary_file_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
-        load_experiment(tmp_path / "nowhere.toml")
+        load(tmp_path / "nowhere.toml")
     path = tmp_path / "b.toml"
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="UTF-8"):
-        load_experiment(path)
+        load(path)
 
 
 def test_a_model_named_on_the_command_line_replaces_id_and_package(tmp_path: Path) -> None:
     text = MINIMAL.replace('id = "tiny"', 'id = "a"\npackage = "p==1"\ndevice = "cpu"')
-    experiment = load_experiment(write(tmp_path, text), model_id="other/model")
+    experiment = load(write(tmp_path, text), model_id="other/model")
     assert experiment.model.id == "other/model"
     assert experiment.model.package is None
     assert experiment.model.device == "cpu"

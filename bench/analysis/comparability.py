@@ -1,7 +1,9 @@
 """Whether two results may be compared at all, and in which settings the two systems differ.
 
 A difference in GPU, driver, traffic or seed would be taken for the optimization's effect. So it is
-refused, unless it is named in `allow_different`, and is then printed with the comparison.
+refused, unless it is named in `allow_different`, and is then printed with the comparison. What is not
+known of one side is not compared, and `circumstances` says so. A system's own runs must agree as well:
+a run resumed on another machine has two.
 """
 
 from __future__ import annotations
@@ -13,33 +15,48 @@ from typing import Any
 from bench.analysis.system import Context, Doubt, MetricSet, SystemRuns
 from bench.errors import ResultError
 
-CHECKED = ("source", "device", "gpu", "driver", "model", "seed", "workload", "load")
+CHECKED = ("source", "device", "gpu", "driver", "cpu", "model", "seed", "workload", "load")
 """What must be the same in both, and the names that an allowance may use."""
 SAME_LOAD = 0.01
 """Offered rates within this share of one another are the same load."""
+_WORDS = {key: key for key in CHECKED} | {"gpu": "GPU", "cpu": "CPU", "workload": "traffic"}
+_NOT_THERE = {"cpu": ("gpu", "driver"), "cuda": ("cpu",)}
+"""What a run on a device does not have, so that it is not missing."""
 
 
 def context_of(system: SystemRuns) -> Context | None:
-    """Return the circumstances of a system's runs; None when no run was completed."""
+    """Return the circumstances of a system's runs; None when no run was completed.
+
+    A circumstance in which its runs differ is in `mixed`, and stands in `checked` with all its values.
+    Raises ResultError when some runs are simulated and others measured: their mean would be neither.
+    """
     if not system.runs:
         return None
     meta = (system.measured or system.runs)[0].meta
-    config, facts = meta.config, meta.facts
+    config = meta.config
     workload = {key: value for key, value in config.get("workload", {}).items() if key != "requests_per_day"}
+    found = _circumstances(system)
+    mixed = tuple(key for key, values in found.items() if len(values) > 1)
+    if "source" in mixed:
+        raise ResultError(
+            f"{system.name}: some of its runs are {' and others '.join(found['source'])}; measure all of "
+            "them alike in a new run"
+        )
+    seen = {key: _joined(values) for key, values in found.items()}
+    checked = seen | {"model": config.get("model"), "seed": config.get("seed"), "workload": workload}
     return Context(
-        checked={
-            "source": meta.source,
-            "device": meta.device,
-            "gpu": facts.get("gpu_name"),
-            "driver": facts.get("driver"),
-            "model": config.get("model"),
-            "seed": config.get("seed"),
-            "workload": workload,
-            "load": meta.offered_rps,
-        },
+        checked={key: checked[key] for key in CHECKED},
         settings=flat(config.get("systems", {}).get(system.name, {})),
-        memory_total_gb=facts.get("memory_total_gb"),
+        memory_total_gb=meta.facts.get("memory_total_gb"),
+        mixed=mixed,
     )
+
+
+def mixed_runs(system: SystemRuns) -> str | None:
+    """Return in what a system's own runs differ, in words; None where they agree."""
+    found = _circumstances(system)
+    texts = [f"{_WORDS[key]} ({_joined(values)})" for key, values in found.items() if len(values) > 1]
+    return f"its own runs differ in {', '.join(texts)}" if texts else None
 
 
 def check(
@@ -61,6 +78,29 @@ def check(
             f"both alike, or allow it by name ({keys})"
         )
     return tuple(found.values())
+
+
+def circumstances(one: Context, two: Context) -> str:
+    """Return what was found to be the same, and what is not known or differs within a system, in words."""
+    absent = {
+        key
+        for context in (one, two)
+        for key in _NOT_THERE.get(str(context.checked.get("device")), ())
+        if context.checked.get(key) is None
+    }
+    unknown = [
+        key for key in CHECKED if key not in absent and None in (one.checked.get(key), two.checked.get(key))
+    ]
+    mixed = [key for key in CHECKED if key in {*one.mixed, *two.mixed}]
+    same = [
+        key
+        for key in CHECKED
+        if key not in {*absent, *unknown, *mixed} and _same(one.checked[key], two.checked[key])
+    ]
+    parts = [f"same {_listed(same)}" if same else ""]
+    parts.append(f"different between the runs of one system: {_listed(mixed)}" if mixed else "")
+    parts.append(f"not known: {_listed(unknown)}" if unknown else "")
+    return "; ".join(part for part in parts if part)
 
 
 def setting_differences(baseline: MetricSet, optimized: MetricSet) -> dict[str, tuple[Any, Any]]:
@@ -96,8 +136,42 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
+def _circumstances(system: SystemRuns) -> dict[str, list[Any]]:
+    """Return the distinct known values of what every completed run of a system must share."""
+    metas = [run.meta for run in system.runs]
+    rates = [run.meta.offered_rps for run in system.windows]
+    found: dict[str, list[Any]] = {
+        "source": [meta.source for meta in metas],
+        "device": [meta.device for meta in metas],
+        "gpu": [meta.facts.get("gpu_name") for meta in metas],
+        "driver": [meta.facts.get("driver") for meta in metas],
+        "cpu": [meta.provenance.get("cpu") for meta in metas if meta.device == "cpu"],
+        # Also a repeat that failed was offered its load.
+        "load": rates,
+    }
+    return {key: _distinct(values) for key, values in found.items()}
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    kept: list[Any] = []
+    for value in values:
+        if value is not None and not any(_same(value, other) for other in kept):
+            kept.append(value)
+    return kept
+
+
+def _joined(values: list[Any]) -> Any:
+    """Return the one value, None for none, and several as one text."""
+    return values[0] if len(values) == 1 else " / ".join(map(str, values)) or None
+
+
+def _listed(keys: list[str]) -> str:
+    words = [_WORDS[key] for key in keys]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
 def _differences(baseline: MetricSet, optimized: MetricSet) -> dict[str, str]:
-    """Return every checked key that differs, with a sentence."""
+    """Return every checked key that is known of both and differs, with a sentence."""
     one, two = _checked(baseline), _checked(optimized)
     return {
         key: f"{key} differs ({_contrast(one[key], two[key])})"
@@ -117,6 +191,8 @@ def _checked(metrics: MetricSet) -> dict[str, Any]:
 
 
 def _same(one: Any, two: Any) -> bool:
+    if one is None or two is None:
+        return True  # What is not known cannot be said to differ.
     if isinstance(one, float) and isinstance(two, float):
         return math.isclose(one, two, rel_tol=SAME_LOAD)
     return bool(one == two)

@@ -99,7 +99,10 @@ def _side(metrics: MetricSet) -> Side:
         name=metrics.name,
         origin=metrics.origin,
         context=metrics.context,
+        bare=metrics.bare,
+        jobs=metrics.jobs,
         saturated=metrics.saturated,
+        p95_unbounded=metrics.p95_unbounded,
     )
 
 

@@ -7,8 +7,13 @@ from typing import Any
 import msgspec
 
 from bench.analysis.change import Change
-from bench.analysis.system import Context, Doubt, missing
+from bench.analysis.system import Context, Doubt, Jobs, missing
 from bench.records import Value
+
+REPEATED = ("p95_latency_ms", "average_memory_gb", "estimated_energy_kwh_per_1k_requests")
+"""Figures that decide and whose interval comes from the repeats."""
+QUALITY = frozenset({"perplexity", "mean_kl", "top1_agreement"})
+"""Figures of output quality: where no side has a row for any of them, it was never looked at."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,12 +44,15 @@ class PerDay(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
-    """What of a metric set is not a metric: its name, origin and circumstances."""
+    """What of a metric set is not a metric (see `MetricSet`)."""
 
     name: str
     origin: str
     context: Context | None
+    bare: bool
+    jobs: Jobs
     saturated: bool
+    p95_unbounded: bool
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,12 +77,14 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def bare(self) -> bool:
         """Whether either side is a bare CSV, so that nothing but its figures is known."""
-        return self.baseline.context is None or self.optimized.context is None
+        return self.baseline.bare or self.optimized.bare
 
     @property
     def has_intervals(self) -> bool:
-        """Whether any change has an interval."""
-        return any(row.change.low is not None for row in self.rows.values())
+        """Whether every change that the repeats decide has an interval (p95, memory, energy, where known)."""
+        decisive = [self.rows[name].change for name in REPEATED if name in self.rows]
+        known = [change for change in decisive if change.delta is not None]
+        return bool(known) and all(change.low is not None for change in known)
 
     def row(self, name: str) -> Row:
         """Return a metric's row; one with both values missing where neither side has it."""

@@ -74,7 +74,8 @@ def parse(text: str, where: str) -> MetricSet:
         table.doubt("missing row", f"{where} has no row {name}", f"add the row, or measure {name}")
     # The six come first, whatever the file's order, so that two files compare row by row.
     first = {name: table.values.get(name, missing(f"{where} has no such row")) for name in REQUIRED}
-    return MetricSet(name=role, origin=where, values=first | table.values, doubts=tuple(table.doubts))
+    values = first | table.values
+    return MetricSet(name=role, origin=where, values=values, bare=True, doubts=tuple(table.doubts))
 
 
 class _Table:

@@ -2,36 +2,39 @@
 
 Gates come first and the binding reason is named. Then benefits and regressions are weighed against a
 material threshold, each by its interval. The numeric score is secondary, and its weights are printed.
+The rules in words: docs/method.md, The verdict.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import msgspec
 
-from bench.analysis.comparison import Comparison, Row
-from bench.analysis.findings import changed
-from bench.analysis.gates import Gate, judge, repeats_to_settle
+from bench.analysis.comparison import Comparison
+from bench.analysis.effects import (
+    BENEFITS,
+    FROM_SATURATED_RUN,
+    LATENCIES,
+    MATERIAL_PCT,
+    Effect,
+    effect,
+    effects_of,
+    uncompared,
+)
+from bench.analysis.findings import why
+from bench.analysis.gates import ON_THRESHOLD, Gate, judge, repeats_to_settle
 from bench.analysis.guardrails import guardrails
-from bench.analysis.metrics import METRICS
 from bench.config import Objectives, Quality
 from bench.records import Value
 
 Decision = Literal["adopt", "adopt with guardrails", "hold", "reject", "not enough evidence"]
-Kind = Literal["benefit", "regression", "immaterial", "perhaps a benefit", "perhaps a regression", "unclear"]
 
-MATERIAL_PCT = 5.0
-"""A change below this is no reason for or against."""
 TOLERATED_PCT = 20.0
 """A regression beyond this outweighs a benefit, unless an objective bounds it."""
-BENEFITS = (
-    "throughput_requests_per_sec",
-    "average_memory_gb",
-    "cost_per_1k_requests_usd",
-    "estimated_energy_kwh_per_1k_requests",
-)
-LATENCIES = ("p50_latency_ms", "p95_latency_ms")
+MAX_LENGTHENING = 20.0
+"""A saturated run that would have to be longer than this many times is not worth naming."""
 WEIGHTS = {
     "p95_latency_ms": 0.25,
     "throughput_requests_per_sec": 0.20,
@@ -39,17 +42,6 @@ WEIGHTS = {
     "cost_per_1k_requests_usd": 0.25,
     "estimated_energy_kwh_per_1k_requests": 0.20,
 }
-
-
-class Effect(msgspec.Struct, frozen=True, kw_only=True):
-    """One metric's improvement in percent (negative: worse), with its interval where there is one."""
-
-    name: str
-    kind: Kind
-    text: str
-    improvement_pct: float
-    low_pct: float | None = None
-    high_pct: float | None = None
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,16 +65,6 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     material_pct: float
     tolerated_pct: float
 
-    @property
-    def benefits(self) -> tuple[Effect, ...]:
-        """The material benefits."""
-        return tuple(effect for effect in self.effects if effect.kind == "benefit")
-
-    @property
-    def regressions(self) -> tuple[Effect, ...]:
-        """The material regressions."""
-        return tuple(effect for effect in self.effects if effect.kind == "regression")
-
 
 class _Reason(msgspec.Struct, frozen=True):
     decision: Decision
@@ -100,13 +82,13 @@ def decide(
 ) -> Verdict:
     """Return the verdict on a comparison by the service's objectives and the quality tolerance."""
     gates = judge(comparison, objectives, quality)
-    effects = tuple(
-        effect(row, material_pct)
-        for name in (*LATENCIES, *BENEFITS)
-        if (row := comparison.row(name)).change.pct_change is not None
+    effects = effects_of(comparison, material_pct)
+    warnings = guardrails(comparison, gates, effects, objectives)
+    reason = (
+        _gated(gates)
+        or _beyond(comparison, effects, objectives, tolerated_pct)
+        or _weighed(comparison, effects, material_pct, warnings)
     )
-    warnings = (*guardrails(comparison, gates, objectives), *_watch(effects))
-    reason = _gated(gates) or _weighed(comparison, effects, objectives, material_pct, tolerated_pct, warnings)
     return Verdict(
         decision=reason.decision,
         binding=reason.binding,
@@ -118,25 +100,6 @@ def decide(
         score=score(comparison),
         material_pct=material_pct,
         tolerated_pct=tolerated_pct,
-    )
-
-
-def effect(row: Row, material_pct: float = MATERIAL_PCT) -> Effect:
-    """Classify a row's change by where its interval lies against plus and minus the threshold."""
-    change = row.change
-    assert change.pct_change is not None
-    ends = [change.low_pct, change.high_pct]
-    sign = -1.0 if METRICS[row.name].better == "lower" else 1.0
-    known = sorted(sign * end for end in ends if end is not None)
-    point = sign * change.pct_change
-    low, high = (known[0], known[1]) if len(known) == 2 else (point, point)
-    return Effect(
-        name=row.name,
-        kind=_kind(low, high, material_pct),
-        text=changed(row),
-        improvement_pct=point,
-        low_pct=low if known else None,
-        high_pct=high if known else None,
     )
 
 
@@ -154,19 +117,6 @@ def score(comparison: Comparison) -> Score | None:
     return Score(value=value, weights={name: weight / total for name, (weight, _) in parts.items()})
 
 
-def _kind(low: float, high: float, material_pct: float) -> Kind:
-    if low >= material_pct:
-        return "benefit"
-    if high <= -material_pct:
-        return "regression"
-    up, down = high >= material_pct, low <= -material_pct
-    if up and down:
-        return "unclear"
-    if up:
-        return "perhaps a benefit"
-    return "perhaps a regression" if down else "immaterial"
-
-
 def _gated(gates: tuple[Gate, ...]) -> _Reason | None:
     """Return the verdict that the gates alone force: fail, then not measured, then unclear."""
     outcomes: tuple[tuple[str, Decision], ...] = (
@@ -181,75 +131,68 @@ def _gated(gates: tuple[Gate, ...]) -> _Reason | None:
     return None
 
 
+def _beyond(
+    comparison: Comparison, effects: tuple[Effect, ...], objectives: Objectives, tolerated_pct: float
+) -> _Reason | None:
+    """Return hold, or not enough evidence, for a regression that is, or may be, beyond what is tolerated.
+
+    A latency that an objective bounds is left to it: p95 bounds p50, too, and its gate has passed.
+    """
+    bounded = LATENCIES if objectives.p95_latency_ms is not None else ()
+    unbounded = [found for found in effects if found.name not in bounded]
+    for found in unbounded:
+        least = found.improvement_pct if found.high_pct is None else found.high_pct
+        if least < -tolerated_pct:
+            return _Reason("hold", f"{found.text}: beyond the {tolerated_pct:g} % that is tolerated")
+    for row in uncompared(comparison):
+        if row.name in LATENCIES and row.name not in bounded and row.optimized.value is None:
+            text = f"{row.label} was not measured, and no objective bounds it: {row.optimized.note}"
+            return _Reason("hold", text)
+    for found in unbounded:
+        # Wherever its middle lies: an interval that reaches this far says too little.
+        if found.low_pct is not None and found.low_pct < -tolerated_pct:
+            text = f"{found.text}: it may lie beyond the {tolerated_pct:g} % of worsening that is tolerated"
+            return _Reason("not enough evidence", text, _settle(comparison, found, -tolerated_pct))
+    return None
+
+
 def _weighed(
-    comparison: Comparison,
-    effects: tuple[Effect, ...],
-    objectives: Objectives,
-    material_pct: float,
-    tolerated_pct: float,
-    warnings: tuple[str, ...],
+    comparison: Comparison, effects: tuple[Effect, ...], material_pct: float, warnings: tuple[str, ...]
 ) -> _Reason:
-    """Return the verdict once every gate has passed."""
-    if (beyond := _beyond(comparison, effects, objectives, tolerated_pct)) is not None:
-        return beyond
+    """Return the verdict once every gate has passed and no regression is intolerable."""
     useful = [effect for effect in effects if effect.name in BENEFITS]
     gains = [effect for effect in useful if effect.kind == "benefit"]
     if not gains:
         return _no_gain(comparison, useful, material_pct)
     best = max(gains, key=lambda effect: effect.improvement_pct)
-    if worse := _worse(effects):
-        return _Reason("adopt with guardrails", f"{best.text}, but {worse[0].text}")
+    if worse := [effect for effect in effects if effect.worse]:
+        return _Reason("adopt with guardrails", f"{best.text}, but {worse[0].worsening}")
     if warnings:
         return _Reason("adopt with guardrails", f"{best.text}. {warnings[0]}")
     return _Reason("adopt", f"{best.text}; nothing became materially worse")
 
 
-def _worse(effects: tuple[Effect, ...]) -> list[Effect]:
-    """Return the effects that are, or may be, material regressions."""
-    return [effect for effect in effects if effect.kind in ("regression", "perhaps a regression", "unclear")]
-
-
-def _watch(effects: tuple[Effect, ...]) -> list[str]:
-    """Return a guardrail per regression; a slower median has one of its own."""
-    own = {"p50_latency_ms"}
-    return [
-        f"{effect.text}: watch it after the rollout."
-        for effect in _worse(effects)
-        if effect.name not in own or effect.kind != "regression"
-    ]
-
-
-def _beyond(
-    comparison: Comparison, effects: tuple[Effect, ...], objectives: Objectives, tolerated_pct: float
-) -> _Reason | None:
-    """Return hold, or not enough evidence, for a regression (perhaps) beyond what is tolerated."""
-    for effect in effects:
-        if effect.name in LATENCIES and objectives.p95_latency_ms is not None:
-            continue  # The objective bounds p95, and p95 bounds p50; its gate has passed.
-        least = effect.improvement_pct if effect.high_pct is None else effect.high_pct
-        most = effect.improvement_pct if effect.low_pct is None else effect.low_pct
-        if least < -tolerated_pct:
-            return _Reason("hold", f"{effect.text}: beyond the {tolerated_pct:g} % that is tolerated")
-        if most < -tolerated_pct and effect.improvement_pct < 0:
-            text = f"{effect.text}: it may lie beyond the {tolerated_pct:g} % that is tolerated"
-            return _Reason("not enough evidence", text, _settle(comparison, effect, -tolerated_pct))
-    return None
-
-
 def _no_gain(comparison: Comparison, useful: list[Effect], material_pct: float) -> _Reason:
+    """Return hold, or not enough evidence where a benefit is still possible."""
     open_ones = [effect for effect in useful if effect.kind in ("perhaps a benefit", "unclear")]
     if open_ones:
         best = max(open_ones, key=lambda effect: effect.improvement_pct)
         text = f"{best.text}: the interval straddles the material threshold of {material_pct:g} %"
         return _Reason("not enough evidence", text, _settle(comparison, best, material_pct))
+    lacking = [row for row in uncompared(comparison) if row.name in BENEFITS]
+    lacks = [f"{row.label} was not compared ({why(row)})" for row in lacking]
     if not useful:
-        return _Reason("hold", "neither throughput, memory, cost nor energy can be compared")
+        nothing = "neither throughput, memory, cost nor energy can be compared"
+        return _Reason("hold", "; ".join([nothing, *lacks]))
     best = max(useful, key=lambda effect: effect.improvement_pct)
-    return _Reason("hold", f"no material benefit (at least {material_pct:g} %): at best {best.text}")
+    text = f"no material benefit (at least {material_pct:g} %): at best {best.text}"
+    return _Reason("hold", "; ".join([text, *lacks]))
 
 
 def _settle(comparison: Comparison, effect: Effect, threshold_pct: float) -> str:
-    """Return how many repeats would settle an effect against a threshold."""
+    """Return how much more running would settle an effect against a threshold."""
+    if effect.name in FROM_SATURATED_RUN:
+        return _longer_saturated_run(effect, threshold_pct)
     row = comparison.row(effect.name)
     repeats = min(row.baseline.n or 1, row.optimized.n or 1)
     value = Value(
@@ -261,3 +204,22 @@ def _settle(comparison: Comparison, effect: Effect, threshold_pct: float) -> str
         n=repeats,
     )
     return repeats_to_settle(value, threshold_pct)
+
+
+def _longer_saturated_run(effect: Effect, threshold_pct: float) -> str:
+    """Return how much longer the saturated runs would have to be.
+
+    Their interval comes from a fixed number of blocks, so it shrinks with the square root of the time.
+    """
+    if effect.low_pct is None or effect.high_pct is None:
+        return ""
+    below = threshold_pct < effect.improvement_pct
+    arm = effect.improvement_pct - effect.low_pct if below else effect.high_pct - effect.improvement_pct
+    distance = abs(effect.improvement_pct - threshold_pct)
+    times = math.inf if distance == 0 else (arm / distance) ** 2
+    if times > MAX_LENGTHENING:
+        return ON_THRESHOLD
+    return (
+        f"protocol.offline_s about {max(times, 1.1):.1f} times as long would settle it, as far as one "
+        "saturated run per system can"
+    )

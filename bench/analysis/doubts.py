@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from bench.analysis import energy, latency
-from bench.analysis.recorded import length_s, scored, series, window_of
-from bench.analysis.stats import minimum_count
+from bench.analysis import comparability, energy, latency
+from bench.analysis.conditions import CONDITIONS
+from bench.analysis.recorded import MIN_COVERAGE, coverage, length_s, scored, series, window_of
+from bench.analysis.stats import MAX_REPEATS, minimum_count, repeats_needed
+from bench.analysis.summary import below_offered_rps
 from bench.analysis.system import Doubt, SystemRuns
 from bench.records import Run, Value
 from bench.units import BYTES_PER_GB, PERCENT
@@ -26,6 +28,8 @@ MAX_DISAGREEMENT = 0.05
 MAX_HALF_WIDTH = 0.10
 MIN_REPEATS = 3
 SMALL_MODEL_BYTES = 0.5 * BYTES_PER_GB
+ONE_SATURATED_RUN = "one saturated run"
+"""The key of the doubt about throughput and cost, on which a guardrail depends."""
 PERCENTILES = {"p99": 0.99, "p95": 0.95, "p90": 0.90, "p50": 0.50}
 
 
@@ -38,12 +42,34 @@ def find_doubts(system: SystemRuns, values: Values) -> tuple[Doubt, ...]:
 
 
 def incomplete(system: SystemRuns, values: Values) -> Doubt | None:
-    """Doubt a result from which repeats are absent: the worst ones may be those that died."""
-    failed = _failed(system)
-    if not failed:
+    """Doubt a result from which jobs are absent: the worst ones may be those that died."""
+    texts = []
+    if system.offline is not None and system.offline.meta.status != "complete":
+        texts.append(f"the saturated run did not complete: {_ending(system.offline)}")
+    if failed := _failed(system):
+        count = f"{len(failed)} of {len(system.windows)} repeats did not complete"
+        texts.append(f"{count}: {_ending(failed[0])}")
+    return _doubt(system, "incomplete", "; ".join(texts), "run the failed jobs again") if texts else None
+
+
+def mixed_runs(system: SystemRuns, values: Values) -> Doubt | None:
+    """Doubt a result whose runs were made under different circumstances, as on two machines."""
+    text = comparability.mixed_runs(system)
+    return (
+        None if text is None else _doubt(system, "mixed runs", text, "repeat the experiment on one machine")
+    )
+
+
+def one_saturated_run(system: SystemRuns, values: Values) -> Doubt | None:
+    """Doubt throughput and cost: one process alone says nothing about how processes vary."""
+    throughput = values.get("throughput_requests_per_sec")
+    if throughput is None or throughput.value is None:
         return None
-    text = f"{len(failed)} of {len(system.windows)} repeats did not complete: {failed[0].meta.error}"
-    return _doubt(system, "incomplete", text, "run the failed jobs again")
+    text = (
+        "throughput and cost rest on one saturated run each, whose interval knows nothing of the variation "
+        "between processes"
+    )
+    return _doubt(system, ONE_SATURATED_RUN, text, "repeat the experiment")
 
 
 def few_requests(system: SystemRuns, values: Values) -> Doubt | None:
@@ -78,9 +104,15 @@ def wide_interval(system: SystemRuns, values: Values) -> Doubt | None:
     half = (p95.high - p95.low) / 2.0 / p95.value
     if half <= MAX_HALF_WIDTH:
         return None
-    times = (half / MAX_HALF_WIDTH) ** 2
+    repeats = len(system.measured)
+    needed = repeats_needed(repeats, half, MAX_HALF_WIDTH, MAX_REPEATS)
     text = f"the 95 % interval of p95 latency is +/- {half * PERCENT:.0f} % wide"
-    return _doubt(system, "wide interval", text, f"about {times:.0f} times as many repeats bring it to 10 %")
+    remedy = f"about {needed} repeats instead of {repeats} bring it to 10 %"
+    if needed is None:
+        remedy = (
+            f"not even {MAX_REPEATS} repeats bring it to 10 %: lengthen protocol.window_s, quiet the machine"
+        )
+    return _doubt(system, "wide interval", text, remedy)
 
 
 def dispatch_lag(system: SystemRuns, values: Values) -> Doubt | None:
@@ -98,16 +130,21 @@ def dispatch_lag(system: SystemRuns, values: Values) -> Doubt | None:
 
 
 def saturation(system: SystemRuns, values: Values) -> Doubt | None:
-    """Doubt a latency measured while the queue grew."""
+    """Doubt a latency measured while more arrived than the system can answer."""
+    remedy = "lower the load, or read throughput instead of latency"
     grown = [g for g in map(latency.growth, system.measured) if g.saturated]
     if not grown:
-        return None
+        capacity_rps = below_offered_rps(system)
+        if capacity_rps is None:
+            return None
+        text = f"more requests arrive than the {capacity_rps:.3g}/s that it answers when saturated"
+        return _doubt(system, "saturation", text, remedy)
     worst = max(grown, key=lambda g: g.backlog)
     text = (
         f"the queue grew through the window in {len(grown)} of {len(system.measured)} repeats (by "
         f"{worst.backlog:.0f} requests; latency x {worst.latency_ratio:.1f}): arrivals exceed capacity"
     )
-    return _doubt(system, "saturation", text, "lower the load, or read throughput instead of latency")
+    return _doubt(system, "saturation", text, remedy)
 
 
 def throttling(system: SystemRuns, values: Values) -> Doubt | None:
@@ -131,10 +168,10 @@ def sampler_gaps(system: SystemRuns, values: Values) -> Doubt | None:
     for run in system.measured:
         for field in ("power_w", "memory_used_gb", "rss_gb"):
             for samples in series(run, field).values():
-                covered = energy.coverage(samples, window_of(run))
+                covered = coverage(samples, window_of(run))
                 if covered < lowest:
                     lowest, what = covered, field
-    if lowest >= energy.MIN_COVERAGE:
+    if lowest >= MIN_COVERAGE:
         return None
     text = f"the {what} samples cover only {lowest * PERCENT:.0f} % of a window"
     return _doubt(system, "sampler gaps", text, "lower protocol.sample_hz, or free a CPU core")
@@ -200,12 +237,24 @@ def small_model(system: SystemRuns, values: Values) -> Doubt | None:
     return _doubt(system, "small model", text, "do not carry the result over to a larger model; measure that")
 
 
+def _about_conditions(key: str) -> Find:
+    """Return the doubt that a condition of the runs raises."""
+
+    def find(system: SystemRuns, values: Values) -> Doubt | None:
+        found = CONDITIONS[key](system)
+        return None if found is None else _doubt(system, key, *found)
+
+    return find
+
+
 DOUBTS: dict[str, Find] = {
     "incomplete": incomplete,
+    "mixed runs": mixed_runs,
     "saturation": saturation,
     "few requests": few_requests,
     "few repeats": few_repeats,
     "wide interval": wide_interval,
+    ONE_SATURATED_RUN: one_saturated_run,
     "dispatch lag": dispatch_lag,
     "throttling": throttling,
     "sampler gaps": sampler_gaps,
@@ -215,11 +264,17 @@ DOUBTS: dict[str, Find] = {
     "dirty checkout": dirty_checkout,
     "random weights": random_weights,
     "small model": small_model,
+    **{key: _about_conditions(key) for key in CONDITIONS},
 }
 
 
 def _doubt(system: SystemRuns, key: str, text: str, remedy: str) -> Doubt:
     return Doubt(key=key, text=f"{system.name}: {text}", remedy=remedy)
+
+
+def _ending(run: Run) -> str:
+    """Return how a job that is not complete ended."""
+    return run.meta.error or run.meta.status
 
 
 def _failed(system: SystemRuns) -> list[Run]:

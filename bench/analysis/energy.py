@@ -14,11 +14,13 @@ import msgspec
 import numpy as np
 
 from bench.analysis.recorded import (
+    MIN_COVERAGE,
     Series,
     completions_between,
+    coverage,
     length_s,
     on_gpu,
-    series,
+    whole_series,
     why_missing,
     window_of,
 )
@@ -27,10 +29,6 @@ from bench.analysis.system import Reading
 from bench.records import Interval, Run
 from bench.units import PER_1K, PERCENT, joules_to_kwh
 
-MIN_COVERAGE = 0.95
-"""Power samples must cover this share of the window to be integrated."""
-GAP_PERIODS = 3.0
-"""A gap longer than this many sampling periods counts as not covered."""
 MIN_TICKS = 10
 """Fewer counter ticks than this leave the span's ends too coarse."""
 
@@ -80,7 +78,7 @@ def metered(run: Run) -> list[Energy] | str:
     if not on_gpu(run):
         host = _host(run)
         return host if isinstance(host, str) else [host]
-    counters, powers = _whole(run, "energy_j"), _powers(run)
+    counters, powers = whole_series(run, "energy_j"), _powers(run)
     uuids = sorted({*counters, *powers}, key=str)
     if not uuids:
         return _both_missing(run)
@@ -124,24 +122,13 @@ def from_power(samples: Series, window: Interval) -> Energy | str:
     return Energy(joules=joules, span=window, method="power samples integrated")
 
 
-def coverage(samples: Series, window: Interval) -> float:
-    """Return the share of `window` without gaps of more than three sampling periods."""
-    inside = samples.within(window).t_s
-    if len(inside) < 2:
-        return 0.0
-    period_s = float(np.median(np.diff(inside)))
-    gaps = np.diff(np.concatenate(([window.start_s], inside, [window.end_s])))
-    lost_s = float(gaps[gaps > GAP_PERIODS * period_s].sum())
-    return 1.0 - lost_s / length_s(window)
-
-
 def disagreement(run: Run) -> float | None:
     """Return how far the power samples lie from the counter over the counter's own span, as a share.
 
     None where either is missing: then there is nothing to check.
     """
     window = window_of(run)
-    counters, powers = _whole(run, "energy_j"), _powers(run)
+    counters, powers = whole_series(run, "energy_j"), _powers(run)
     worst: float | None = None
     for uuid in counters.keys() & powers.keys():
         counted = from_counter(counters[uuid], window)
@@ -166,13 +153,13 @@ def _device(run: Run, counter: Series | None, power: Series | None) -> Energy | 
 
 def _host(run: Run) -> Energy | str:
     """Return the CPU packages' (and, where counted, the DRAM's) energy."""
-    package = _whole(run, "rapl_package_j").get(None)
+    package = whole_series(run, "rapl_package_j").get(None)
     if package is None:
         return f"no GPU in use, and the CPU's energy cannot be read ({why_missing(run, 'rapl_package_j')})"
     energy = from_counter(package, window_of(run))
     if isinstance(energy, str):
         return energy.replace("energy counter", "RAPL package counter")
-    dram = _whole(run, "rapl_dram_j").get(None)
+    dram = whole_series(run, "rapl_dram_j").get(None)
     if dram is None:
         return msgspec.structs.replace(energy, method="RAPL packages, without DRAM; the whole host's")
     ends = np.interp([energy.span.start_s, energy.span.end_s], dram.t_s, dram.values)
@@ -183,12 +170,7 @@ def _host(run: Run) -> Energy | str:
 
 
 def _powers(run: Run) -> dict[str | None, Series]:
-    return _whole(run, "power_w") or _whole(run, "power_average_w")
-
-
-def _whole(run: Run, field: str) -> dict[str | None, Series]:
-    """Return a field's series; nothing where it failed on the way: what came before is not the whole."""
-    return {} if field in run.meta.missing else series(run, field)
+    return whole_series(run, "power_w") or whole_series(run, "power_average_w")
 
 
 def _both_missing(run: Run) -> str:

@@ -6,7 +6,7 @@ say what is gained and what is given for it, with the interval where there is on
 
 from __future__ import annotations
 
-from bench.analysis.comparison import Comparison, PerDay, Row, Side
+from bench.analysis.comparison import QUALITY, Comparison, PerDay, Row, Side
 from bench.analysis.numbers import shown
 from bench.analysis.reference import gpus, grids
 from bench.config import Objectives
@@ -35,7 +35,7 @@ def tradeoffs(comparison: Comparison) -> tuple[str, ...]:
         ("throughput_requests_per_sec", "more load fits on one replica", "one replica carries less load"),
         (
             "average_memory_gb",
-            "room for a larger batch, a longer context or a smaller GPU",
+            _room(comparison),
             "less room is left",
         ),
         ("cost_per_1k_requests_usd", "each request costs less", "each request costs more"),
@@ -48,13 +48,20 @@ def tradeoffs(comparison: Comparison) -> tuple[str, ...]:
             case "worse":
                 themes.append(f"{changed(row)}: {loss}.")
             case "unclear":
-                themes.append(f"{changed(row)}: the repeats do not settle whether it changed.")
+                themes.append(f"{changed(row)}: the interval leaves open whether it changed.")
             case "same":
                 themes.append(f"{row.label}: unchanged.")
             case _:
                 themes.append(f"{row.label}: not comparable ({why(row)}).")
     themes.append(_quality(comparison))
     return tuple(text for text in themes if text)
+
+
+def _room(comparison: Comparison) -> str:
+    """Say what saved memory is good for: of a GPU, or of a CPU's host."""
+    if _on_cpu(comparison.optimized):
+        return "more of the host's memory is left"
+    return "room for a larger batch, a longer context or a smaller GPU"
 
 
 def changed(row: Row) -> str:
@@ -72,6 +79,8 @@ def changed(row: Row) -> str:
 def why(row: Row) -> str:
     """Return why a row has no change."""
     lacks = [f"{side} {value.note}" for side, value in _sides(row) if value.value is None]
+    if len(lacks) == 2 and row.baseline.note == row.optimized.note:
+        return f"both: {row.baseline.note}"
     return "; ".join(lacks) or "no reason was recorded"
 
 
@@ -109,7 +118,10 @@ def _tier(comparison: Comparison) -> str:
 
 
 def _on_cpu(side: Side) -> bool:
-    return side.context is not None and side.context.checked.get("device") == "cpu"
+    """Say whether memory is the host's: on a CPU, unless a modelled GPU was metered under it."""
+    if side.context is None:
+        return False
+    return side.context.checked.get("device") == "cpu" and side.context.checked.get("gpu") is None
 
 
 def _replicas(comparison: Comparison) -> str:
@@ -123,13 +135,15 @@ def _replicas(comparison: Comparison) -> str:
 
 
 def _grids(comparison: Comparison) -> str:
+    """Say what the change of energy means in carbon, where it is settled that energy changed."""
+    direction = comparison.row("estimated_energy_kwh_per_1k_requests").change.direction
     energy = next((day for day in comparison.per_day if day.label == "energy"), None)
-    if energy is None or not energy.saved:
+    if energy is None or energy.saved is None or direction not in ("better", "worse"):
         return ""
     ordered = sorted(grids().values(), key=lambda grid: grid.kg_co2e_per_kwh)
     low, high = ordered[0], ordered[-1]
     return (
-        f"CO2e depends on the grid: {'saves' if energy.saved >= 0 else 'adds'} "
+        f"CO2e depends on the grid: {'saves' if direction == 'better' else 'adds'} "
         f"{_kg(energy, low.kg_co2e_per_kwh)} kg a day in {low.name} ({low.kg_co2e_per_kwh:g} kg/kWh), "
         f"{_kg(energy, high.kg_co2e_per_kwh)} kg in {high.name} ({high.kg_co2e_per_kwh:g}); PUE 1."
     )
@@ -159,7 +173,7 @@ def _latency(comparison: Comparison) -> str:
 
 
 def _quality(comparison: Comparison) -> str:
-    if comparison.bare:
+    if not QUALITY & comparison.rows.keys():
         return "Output quality: not part of the files; the scenario assumes that it holds."
     kl, agree = comparison.row("mean_kl").optimized, comparison.row("top1_agreement").optimized
     ppl = comparison.row("perplexity")

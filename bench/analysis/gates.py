@@ -7,20 +7,22 @@ against the optimization.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Collection
 from typing import Literal
 
 import msgspec
 
-from bench.analysis.comparison import Comparison
+from bench.analysis.comparability import circumstances
+from bench.analysis.comparison import QUALITY, Comparison
 from bench.analysis.numbers import shown
+from bench.analysis.stats import MAX_REPEATS, repeats_needed
+from bench.analysis.system import Jobs
 from bench.config import Objectives, Quality
 from bench.records import Value
 from bench.units import PERCENT
 
 Outcome = Literal["pass", "fail", "unclear", "not measured", "assumed"]
-SETTLED_BEYOND = 200
-"""More repeats than this are not worth naming: the figure lies on its threshold."""
+ON_THRESHOLD = "the figure lies on its threshold; more running will hardly settle it"
 
 
 class Gate(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,37 +54,61 @@ def comparability(comparison: Comparison) -> Gate:
     if comparison.bare:
         text = "bare CSVs do not say on which GPU, load and prompts they were measured"
         return Gate(name="comparability", outcome="assumed", text=text)
-    return Gate(name="comparability", outcome="pass", text="same GPU, driver, model, seed, traffic and load")
+    for side in (comparison.baseline, comparison.optimized):
+        if side.context is None:
+            text = f"no run of {side.name} was completed, so there is nothing to compare"
+            return Gate(name="comparability", outcome="not measured", text=text)
+    assert comparison.baseline.context is not None
+    assert comparison.optimized.context is not None
+    text = circumstances(comparison.baseline.context, comparison.optimized.context)
+    return Gate(name="comparability", outcome="pass", text=text)
 
 
 def errors(comparison: Comparison, objectives: Objectives) -> Gate:
-    """Judge the optimized system's error rate by the upper end of its interval."""
+    """Judge whether the optimized system's jobs ended well, and its error rate by its interval's upper end.
+
+    A repeat that failed has no error rate; the rate of the others would be that of the survivors.
+    """
+    if (crashed := _crashed(comparison.optimized.jobs)) != "":
+        return Gate(name="errors", outcome="fail", text=crashed)
     value, limit = comparison.row("error_rate").optimized, objectives.max_error_rate
     if value.value is None:
-        return _absent(comparison, "errors", "error_rate", f"the error rate is not known: {value.note}")
+        return _absent(comparison, "errors", {"error_rate"}, f"the error rate is not known: {value.note}")
     text = f"error rate {value.value * PERCENT:.2g} % against at most {limit * PERCENT:g} %"
     return _at_most("errors", value, limit, text)
 
 
 def load(comparison: Comparison) -> Gate:
     """Judge whether the optimized system carries the common rate at all."""
+    if comparison.optimized.bare:
+        return Gate(name="load", outcome="assumed", text="bare CSVs do not say")
+    if comparison.optimized.jobs.completed == 0:
+        text = "no repeat of the optimized system was completed at the common rate"
+        return Gate(name="load", outcome="not measured", text=text)
     if not comparison.optimized.saturated:
-        text = "bare CSVs do not say" if comparison.bare else "the queue does not grow at the common rate"
-        return Gate(name="load", outcome="assumed" if comparison.bare else "pass", text=text)
+        return Gate(name="load", outcome="pass", text="the queue does not grow at the common rate")
     if comparison.baseline.saturated:
         text = "both systems saturate at the common rate, so neither has a latency; lower the load"
         return Gate(name="load", outcome="not measured", text=text)
-    text = "the optimized system cannot carry the common rate: its queue grows through the window"
+    note = comparison.row("p95_latency_ms").optimized.note
+    text = f"the optimized system cannot carry the common rate ({note})"
     return Gate(name="load", outcome="fail", text=text)
 
 
 def sla(comparison: Comparison, objectives: Objectives) -> Gate:
-    """Judge p95 latency against the objective by the upper end of its interval."""
+    """Judge p95 latency against the objective by the upper end of its interval.
+
+    A p95 without a bound, because too many requests failed or the queue only grew, breaks any objective.
+    Where the baseline saturates, too, the load is at fault: its gate then holds the verdict.
+    """
     limit = objectives.p95_latency_ms
     if limit is None:
         return Gate(name="SLA", outcome="pass", text="no latency objective is set")
     value = comparison.row("p95_latency_ms").optimized
     if value.value is None:
+        unbounded = comparison.optimized.p95_unbounded
+        if unbounded or (comparison.optimized.saturated and not comparison.baseline.saturated):
+            return Gate(name="SLA", outcome="fail", text=f"p95 latency has no bound: {value.note}")
         return Gate(name="SLA", outcome="not measured", text=f"p95 latency is not known: {value.note}")
     interval = ""
     if value.low is not None and value.high is not None:
@@ -94,16 +120,15 @@ def sla(comparison: Comparison, objectives: Objectives) -> Gate:
 def output_quality(comparison: Comparison, limits: Quality) -> Gate:
     """Judge perplexity ratio, mean KL and top-1 agreement against the stated tolerance.
 
-    A pair of bare CSVs carries no quality: it is assumed by the scenario. A run that could have
+    A pair of CSVs without quality rows cannot say: it is assumed by the scenario. A run that could have
     measured it and did not is not measured.
     """
     ppl = comparison.row("perplexity")
     kl, agree = comparison.row("mean_kl").optimized, comparison.row("top1_agreement").optimized
     lacking = [value for value in (ppl.baseline, ppl.optimized, kl, agree) if value.value is None]
     if lacking:
-        return _absent(
-            comparison, "quality", "mean_kl", f"output quality was not measured: {lacking[0].note}"
-        )
+        text = f"output quality was not measured: {lacking[0].note}"
+        return _absent(comparison, "quality", QUALITY, text)
     assert ppl.baseline.value is not None
     assert ppl.optimized.value is not None
     ratio = Value(value=ppl.optimized.value / ppl.baseline.value, source="derived", note="")
@@ -139,19 +164,14 @@ def energy(comparison: Comparison) -> Gate:
 
 
 def repeats_to_settle(value: Value, threshold: float) -> str:
-    """Return how many repeats would bring an interval to one side of its threshold.
-
-    An interval shrinks with the square root of the repeats, so their number goes with the square of
-    the ratio between its half width and the distance to the threshold.
-    """
+    """Return how many repeats would bring an interval to one side of its threshold."""
     if value.value is None or value.low is None or value.high is None or value.n is None:
         return ""
-    distance = abs(value.value - threshold)
-    half = (value.high - value.low) / 2.0
-    needed = math.inf if distance == 0 else value.n * (half / distance) ** 2
-    if needed > SETTLED_BEYOND:
-        return "the figure lies on its threshold; more running will hardly settle it"
-    return f"about {max(math.ceil(needed), value.n + 1)} repeats instead of {value.n} would settle it"
+    arm = value.value - value.low if threshold < value.value else value.high - value.value
+    needed = repeats_needed(value.n, arm, abs(value.value - threshold), MAX_REPEATS)
+    if needed is None:
+        return ON_THRESHOLD
+    return f"about {needed} repeats instead of {value.n} would settle it"
 
 
 def _at_most(name: str, value: Value, limit: float, text: str) -> Gate:
@@ -172,12 +192,22 @@ def _negated(value: Value) -> Value:
     return msgspec.structs.replace(value, value=flip[0], low=flip[1], high=flip[2])
 
 
-def _absent(comparison: Comparison, name: str, row: str, text: str) -> Gate:
-    """Return the gate of a figure that is not known.
+def _crashed(jobs: Jobs) -> str:
+    """Return which jobs failed, with the first error; '' where none did."""
+    parts = []
+    if jobs.offline_error is not None:
+        parts.append(f"the saturated run failed: {jobs.offline_error}")
+    if jobs.failed:
+        parts.append(f"{jobs.failed} of {jobs.repeats} repeats failed, the first with: {jobs.error}")
+    return "; ".join(parts)
 
-    A bare CSV without the row could not have said it. A row that is there and empty says that the
+
+def _absent(comparison: Comparison, name: str, rows: Collection[str], text: str) -> Gate:
+    """Return the gate of figures that are not known.
+
+    CSVs without any of the rows could not have said it. A row that is there and empty says that the
     figure was not measured.
     """
-    if comparison.bare and row not in comparison.rows:
+    if not any(row in comparison.rows for row in rows):
         return Gate(name=name, outcome="assumed", text="not part of bare CSVs; assumed by the scenario")
     return Gate(name=name, outcome="not measured", text=text)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.analysis.comparison import Comparison
+from bench.analysis.comparison import Comparison, Row
+from bench.analysis.doubts import ONE_SATURATED_RUN
+from bench.analysis.effects import BENEFITS, FROM_SATURATED_RUN, Effect, uncompared
+from bench.analysis.findings import why
 from bench.analysis.gates import Gate
 from bench.config import Objectives
 from bench.units import PERCENT
@@ -13,21 +16,30 @@ NOISE_KL = 1e-4
 """Mean KL of one model in BF16 against FP16 is about 2.5e-5 (llama.cpp); well above it is drift."""
 NOISE_TOP1 = 0.995
 """The same pair agrees on 99.7 % of top tokens."""
+MEDIAN = "p50_latency_ms"
 NEAR_LIMIT = 0.9
 """Latency or memory beyond this share of its limit leaves little room."""
 
 
-def guardrails(comparison: Comparison, gates: Sequence[Gate], objectives: Objectives) -> tuple[str, ...]:
-    """Return the guardrails in the order of their weight; empty when nothing calls for one."""
+def guardrails(
+    comparison: Comparison, gates: Sequence[Gate], effects: Sequence[Effect], objectives: Objectives
+) -> tuple[str, ...]:
+    """Return the guardrails in the order of their weight; empty when nothing calls for one.
+
+    Any of them keeps an adoption from being a plain one.
+    """
     found = [
         _assumed_quality(gates),
         _drift(comparison),
         _allowed(comparison),
-        _slower_median(comparison),
+        _slower_median(comparison, effects),
         _near_objective(comparison, objectives),
         _near_memory(comparison),
         _point_values(comparison),
         _implausible(comparison),
+        _one_saturated_run(comparison, effects),
+        *(_uncompared(row) for row in uncompared(comparison)),
+        *_watched(effects),
     ]
     return tuple(text for text in found if text)
 
@@ -57,11 +69,13 @@ def _allowed(comparison: Comparison) -> str:
     return f"Measured under different circumstances ({'; '.join(comparison.allowed)}): measure again alike."
 
 
-def _slower_median(comparison: Comparison) -> str:
-    row = comparison.row("p50_latency_ms")
-    if row.change.direction != "worse" or row.change.pct_change is None:
+def _slower_median(comparison: Comparison, effects: Sequence[Effect]) -> str:
+    """Return what bounds a median that is, or may be, materially slower."""
+    slower = next((effect for effect in effects if effect.name == MEDIAN and effect.worse), None)
+    if slower is None:
         return ""
-    text = f"p50 latency is {row.change.pct_change:.1f} % higher"
+    sure = slower.kind == "regression"
+    text = f"p50 latency is {-slower.improvement_pct:.1f} % higher" if sure else slower.worsening
     if any(key.startswith("batching") for key in comparison.differences):
         return f"{text}: bound the batch's waiting time (max_wait_ms) and watch p50 when traffic is low."
     return f"{text}: watch it when traffic is low, and bound the waiting time of any batching."
@@ -89,6 +103,26 @@ def _point_values(comparison: Comparison) -> str:
     if comparison.has_intervals:
         return ""
     return "These are point values without intervals: roll out in steps (A/B) and compare again."
+
+
+def _one_saturated_run(comparison: Comparison, effects: Sequence[Effect]) -> str:
+    """Return what a benefit calls for that only the one saturated run of each system shows."""
+    gains = [effect for effect in effects if effect.name in BENEFITS and effect.kind == "benefit"]
+    once = any(doubt.key == ONE_SATURATED_RUN for doubt in comparison.doubts)
+    if not once or not gains or any(effect.name not in FROM_SATURATED_RUN for effect in gains):
+        return ""
+    what = " and ".join(effect.label for effect in gains)
+    return f"The only benefit ({what}) rests on one saturated run per system: repeat the experiment."
+
+
+def _uncompared(row: Row) -> str:
+    return f"{row.label} was not compared ({why(row)}): measure it before relying on it."
+
+
+def _watched(effects: Sequence[Effect]) -> list[str]:
+    """Return a guardrail per regression, sure or possible; a slower median has one of its own."""
+    worse = [effect for effect in effects if effect.worse and effect.name != MEDIAN]
+    return [f"{effect.worsening}; watch it after the rollout." for effect in worse]
 
 
 def _implausible(comparison: Comparison) -> str:

@@ -12,7 +12,15 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
-from bench.analysis.recorded import Scored, completions_between, length_s, scored, window_of
+from bench.analysis.recorded import (
+    Scored,
+    answered_between,
+    column,
+    completions_between,
+    length_s,
+    scored,
+    window_of,
+)
 from bench.analysis.stats import Array, percentile
 from bench.analysis.system import Reading
 from bench.config import Objectives
@@ -45,6 +53,12 @@ class Growth(msgspec.Struct, frozen=True, kw_only=True):
 def latency_ms(share: float) -> Read:
     """Return a reader of the latency percentile at `share`, in ms."""
     return lambda run: _percentile_ms(scored(run), scored(run).latency_s, share, "latency")
+
+
+def is_unbounded(run: Run, share: float) -> bool:
+    """Say whether so many scored requests failed that the latency percentile at `share` is infinite."""
+    rows = scored(run)
+    return rows.n > 0 and math.isinf(percentile(rows.latency_s, share))
 
 
 def ttft_ms(share: float) -> Read:
@@ -136,10 +150,8 @@ def completed_rps(run: Run) -> Reading:
 def output_tokens_per_s(run: Run) -> Reading:
     """Read the tokens of the requests answered inside the window, per second."""
     window = window_of(run)
-    done_s = run.requests.column("done_s").to_numpy()
-    ok = run.requests.column("status").to_numpy() == "ok"
-    inside = ok & (done_s > window.start_s) & (done_s <= window.end_s)
-    tokens = run.requests.column("output_tokens").to_numpy()[inside].sum()
+    inside = answered_between(run, window.start_s, window.end_s)
+    tokens = column(run.requests, "output_tokens")[inside].sum()
     return Reading(value=float(tokens) / length_s(window), n=int(inside.sum()))
 
 
@@ -206,9 +218,9 @@ def growth(run: Run) -> Growth:
 
 def _backlog(run: Run, start_s: float, end_s: float) -> float:
     """Return the time-weighted mean number of requests in the system over a span."""
-    due_s = run.requests.column("due_s").to_numpy()
+    due_s = column(run.requests, "due_s")
     # A request without an end (rejected, never served) was in no queue.
-    done_s = np.nan_to_num(run.requests.column("done_s").to_numpy(), nan=-math.inf)
+    done_s = np.nan_to_num(column(run.requests, "done_s"), nan=-math.inf)
     inside = np.minimum(done_s, end_s) - np.maximum(due_s, start_s)
     return float(np.clip(inside, 0.0, None).sum() / (end_s - start_s))
 

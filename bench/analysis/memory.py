@@ -6,35 +6,41 @@ reserve) includes the CUDA context; torch's peak counts tensors only; on a CPU t
 
 from __future__ import annotations
 
-from bench.analysis.recorded import length_s, on_gpu, series, why_missing, window_of
+from bench.analysis.recorded import (
+    MIN_COVERAGE,
+    Series,
+    coverage,
+    length_s,
+    on_gpu,
+    whole_series,
+    why_missing,
+    window_of,
+)
 from bench.analysis.stats import time_weighted_mean
 from bench.analysis.system import Reading
 from bench.records import Run
-from bench.units import to_gb
+from bench.units import PERCENT, to_gb
 
 
 def average_gb(run: Run) -> Reading:
     """Read the time-weighted mean over the window of the memory in use, GB of 10⁹ bytes."""
     field, how = _field(run)
+    devices = _sampled(run, field)
+    if isinstance(devices, str):
+        return Reading(value=None, why=devices)
     window = window_of(run)
-    devices = series(run, field)
-    if not devices or length_s(window) <= 0:
-        return Reading(value=None, why=why_missing(run, field))
-    total = 0.0
-    for samples in devices.values():
-        if len(samples.within(window).t_s) < 2:
-            return Reading(value=None, why=f"fewer than two {field} samples lie inside the window")
-        total += time_weighted_mean(samples.t_s, samples.values, window.start_s, window.end_s)
-    return Reading(value=total, how=f"time-weighted {how}")
+    means = [time_weighted_mean(s.t_s, s.values, window.start_s, window.end_s) for s in devices]
+    return Reading(value=sum(means), how=f"time-weighted {how}")
 
 
 def peak_gb(run: Run) -> Reading:
     """Read the highest sample of the memory in use inside the window: a lower bound of the true peak."""
     field, how = _field(run)
-    inside = [samples.within(window_of(run)).values for samples in series(run, field).values()]
-    if not inside or any(len(values) == 0 for values in inside):
-        return Reading(value=None, why=why_missing(run, field))
-    return Reading(value=sum(float(values.max()) for values in inside), how=f"highest sample of {how}")
+    devices = _sampled(run, field)
+    if isinstance(devices, str):
+        return Reading(value=None, why=devices)
+    peaks = [float(samples.within(window_of(run)).values.max()) for samples in devices]
+    return Reading(value=sum(peaks), how=f"highest sample of {how}")
 
 
 def weights_gb(run: Run) -> Reading:
@@ -46,6 +52,18 @@ def weights_gb(run: Run) -> Reading:
 def torch_peak_gb(run: Run) -> Reading:
     """Read torch's peak of allocated memory, in GB."""
     return _fact(run, "torch_allocated_peak_gb")
+
+
+def _sampled(run: Run, field: str) -> list[Series] | str:
+    """Return each device's samples, or why they do not stand for the whole window."""
+    window = window_of(run)
+    devices = list(whole_series(run, field).values())
+    if not devices or length_s(window) <= 0:
+        return why_missing(run, field)
+    for samples in devices:
+        if (covered := coverage(samples, window)) < MIN_COVERAGE:
+            return f"{field} samples cover only {covered * PERCENT:.0f} % of the window"
+    return devices
 
 
 def _fact(run: Run, key: str) -> Reading:

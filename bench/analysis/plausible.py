@@ -7,6 +7,8 @@ that imply more than any GPU costs or draws do not belong together. Percentiles 
 
 from __future__ import annotations
 
+import math
+
 from bench.analysis.reference import gpus, prices
 from bench.analysis.system import Assumed, Doubt, MetricSet
 from bench.records import Value
@@ -26,6 +28,8 @@ ORDERED = (
     ("average_memory_gb", "peak_memory_gb"),
 )
 """Pairs of metrics of which the first can never exceed the second."""
+ROUNDING = 1e-9
+"""A mean of equal samples may exceed their maximum by the last bits; that is no contradiction."""
 
 
 def broken_identities(metrics: MetricSet, assumed: Assumed) -> list[Doubt]:
@@ -92,7 +96,9 @@ def _disordered(metrics: MetricSet) -> list[Doubt]:
     doubts = []
     for lower, upper in ORDERED:
         small, large = _number(metrics, lower), _number(metrics, upper)
-        if small is not None and large is not None and small > large:
+        if small is None or large is None or small <= large:
+            continue
+        if not math.isclose(small, large, rel_tol=ROUNDING):
             text = f"{metrics.name}: {lower} ({small:g}) exceeds {upper} ({large:g}), which cannot be"
             doubts.append(Doubt(key="order", text=text, remedy="check which figure stands in which row"))
     return doubts

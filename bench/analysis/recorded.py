@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+MIN_COVERAGE = 0.95
+"""Samples must cover this share of the window to stand for all of it."""
+GAP_PERIODS = 3.0
+"""A gap longer than this many sampling periods counts as not covered."""
+
+
 class Scored(msgspec.Struct, frozen=True, kw_only=True):
     """The requests due inside a run's window, in order of their due times."""
 
@@ -86,10 +92,16 @@ def is_ok(table: pa.Table) -> Array:
     return answered
 
 
+def answered_between(run: Run, start_s: float, end_s: float) -> Array:
+    """Return which requests were answered in `(start_s, end_s]`, whenever they were due."""
+    done_s = column(run.requests, "done_s")
+    answered: Array = is_ok(run.requests) & (done_s > start_s) & (done_s <= end_s)
+    return answered
+
+
 def completions_between(run: Run, start_s: float, end_s: float) -> int:
     """Count the requests answered in `(start_s, end_s]`, whenever they were due."""
-    done_s = column(run.requests, "done_s")
-    return int(np.count_nonzero(is_ok(run.requests) & (done_s > start_s) & (done_s <= end_s)))
+    return int(np.count_nonzero(answered_between(run, start_s, end_s)))
 
 
 def series(run: Run, field: str) -> dict[str | None, Series]:
@@ -103,6 +115,22 @@ def series(run: Run, field: str) -> dict[str | None, Series]:
         rows = table.filter(same)
         found[uuid] = Series(column(rows, "t_s"), column(rows, "value"))
     return found
+
+
+def whole_series(run: Run, field: str) -> dict[str | None, Series]:
+    """Return a field's series; {} where it failed on the way: what came before is not the whole."""
+    return {} if field in run.meta.missing else series(run, field)
+
+
+def coverage(samples: Series, window: Interval) -> float:
+    """Return the share of `window` without gaps of more than three sampling periods."""
+    inside = samples.within(window).t_s
+    if len(inside) < 2:
+        return 0.0
+    period_s = float(np.median(np.diff(inside)))
+    gaps = np.diff(np.concatenate(([window.start_s], inside, [window.end_s])))
+    lost_s = float(gaps[gaps > GAP_PERIODS * period_s].sum())
+    return 1.0 - lost_s / length_s(window)
 
 
 def on_gpu(run: Run) -> bool:

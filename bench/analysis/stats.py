@@ -18,6 +18,8 @@ CONFIDENCE = 0.95
 TAIL_COUNT = 10
 """A percentile is trusted when at least this many observations lie beyond it."""
 
+MAX_REPEATS = 200
+"""More repeats than this are not worth naming."""
 MAX_BLOCKS = 10
 MIN_PIECES = 5
 """Pieces of work that an interval of a rate needs at least."""
@@ -83,6 +85,19 @@ def mean_interval(values: Sequence[float]) -> Estimate:
     deviation = math.sqrt(math.fsum((x - mean) ** 2 for x in values) / (n - 1))
     half = t_quantile(n - 1) * deviation / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, n)
+
+
+def repeats_needed(n: int, half: float, target: float, most: int) -> int | None:
+    """Return how many repeats bring an interval that is `half` to either side at `n` down to `target`.
+
+    The smallest number above `n` with `t(n - 1) / sqrt(n)` small enough: at few repeats Student's t
+    itself shrinks, much faster than the square root. None beyond `most`, and from fewer than two repeats.
+    """
+    if n < 2:
+        return None
+    deviation = half * math.sqrt(n) / t_quantile(n - 1)
+    enough = (m for m in range(n + 1, most + 1) if t_quantile(m - 1) * deviation <= target * math.sqrt(m))
+    return next(enough, None)
 
 
 def block_interval(values: Array, blocks: int = 10) -> Estimate:

@@ -29,18 +29,23 @@ def over_repeats(system: SystemRuns, read: Read) -> Value:
 
 def latency_over_repeats(system: SystemRuns, read: Read) -> Value:
     """Like `over_repeats`, but a saturated system has no percentile: its latency only grows with time."""
-    if saturated(system):
-        rates = [run.meta.offered_rps for run in system.measured]
-        at = f" at {rates[0]:.3g} requests/s" if rates[0] is not None else ""
-        return missing(f"saturated{at}: the queue grew through the window, so a percentile has no meaning")
+    if (why := why_saturated(system)) is not None:
+        rate_rps = system.measured[0].meta.offered_rps
+        at = f" at {rate_rps:.3g} requests/s" if rate_rps is not None else ""
+        return missing(f"saturated{at}: {why}, so a percentile has no meaning")
     return over_repeats(system, read)
 
 
-def over_runs(system: SystemRuns, read: Read) -> Value:
-    """Return the mean over every completed run, the saturated one included (load time)."""
+def shortest(system: SystemRuns, read: Read) -> Value:
+    """Return the shortest of every completed run: a time that a first download may have lengthened once."""
     if not system.runs:
         return missing(why_no_window(system))
-    return _combined(system.runs, [read(run) for run in system.runs], "")
+    readings = [read(run) for run in system.runs]
+    if (lack := _lack(readings)) is not None:
+        return lack
+    value = min(reading.value for reading in readings if reading.value is not None)
+    note = f"{origin(system.runs[0])}; shortest of {len(readings)} processes"
+    return Value(value=value, source=system.runs[0].meta.source, note=note)
 
 
 def highest(system: SystemRuns, read: Read) -> Value:
@@ -60,24 +65,33 @@ def offline_rps(system: SystemRuns) -> Value:
     Its interval comes from blocks within the one run, and so knows nothing of the variation between
     processes.
     """
-    return _offline(
-        system, lambda run, counted: np.ones(int(counted.sum())), "offline (saturated) throughput"
-    )
+    return _offline(system, lambda run: np.ones(run.requests.num_rows), "offline (saturated) throughput")
 
 
 def offline_tokens_per_s(system: SystemRuns) -> Value:
     """Return the saturated throughput in output tokens/s."""
-    return _offline(
-        system,
-        lambda run, counted: column(run.requests, "output_tokens")[counted],
-        "offline (saturated)",
-    )
+    return _offline(system, lambda run: column(run.requests, "output_tokens"), "offline (saturated)")
 
 
-def saturated(system: SystemRuns) -> bool:
-    """Say whether the queue grew through the window in most repeats."""
+def why_saturated(system: SystemRuns) -> str | None:
+    """Return why a system cannot carry the common rate; None where it can, or was not seen at it.
+
+    Its queue grew through the window in most repeats. Or, which a short window cannot show, more is
+    offered than it answers when saturated.
+    """
     runs = system.measured
-    return bool(runs) and 2 * sum(growth(run).saturated for run in runs) > len(runs)
+    if 2 * sum(growth(run).saturated for run in runs) > len(runs):
+        return "the queue grew through the window"
+    capacity_rps = below_offered_rps(system)
+    return None if capacity_rps is None else f"it answers at most {capacity_rps:.3g} when saturated"
+
+
+def below_offered_rps(system: SystemRuns) -> float | None:
+    """Return the saturated throughput (its interval's upper end) where the repeats offered more; or None."""
+    offered = [run.meta.offered_rps for run in system.measured if run.meta.offered_rps is not None]
+    capacity = offline_rps(system)
+    most_rps = capacity.value if capacity.high is None else capacity.high
+    return most_rps if offered and most_rps is not None and most_rps < max(offered) else None
 
 
 def why_no_window(system: SystemRuns) -> str:
@@ -85,7 +99,11 @@ def why_no_window(system: SystemRuns) -> str:
     errors = [run.meta.error for run in system.windows if run.meta.error]
     if errors:
         return f"no repeat was completed: {errors[0]}"
-    return "no repeat was completed" if system.windows else "no run at the common rate was made"
+    if system.windows:
+        return "no repeat was completed"
+    why = "no run at the common rate was made"
+    failed = system.jobs.offline_error
+    return why if failed is None else f"{why}, for the saturated run failed: {failed}"
 
 
 def origin(run: Run) -> str:
@@ -133,7 +151,12 @@ def _lack(readings: list[Reading]) -> Value | None:
     return missing(lacking[0].why + where)
 
 
-def _offline(system: SystemRuns, amount: Callable[[Run, Array], Array], what: str) -> Value:
+def _offline(system: SystemRuns, amount: Callable[[Run], Array], what: str) -> Value:
+    """Return the rate of `amount`, given per request, over the batches of the saturated run.
+
+    A batch is one piece of work: it ends with its last answer, and counts if that lies after the start
+    (the end of the last warm-up batch) and not after the end.
+    """
     run = system.offline
     if run is None:
         return missing("no saturated run was made, so capacity is unknown")
@@ -142,27 +165,44 @@ def _offline(system: SystemRuns, amount: Callable[[Run, Array], Array], what: st
     started_s, ended_s = run.meta.facts.get("offline_started_s"), run.meta.facts.get("offline_ended_s")
     if started_s is None or ended_s is None:
         return missing("the saturated run did not record when it started and ended")
-    done_s = column(run.requests, "done_s")
-    # What was answered by the start is warm-up, and so is the batch whose end is the start.
-    counted = is_ok(run.requests) & (done_s > started_s) & (done_s <= ended_s)
-    if not counted.any():
+    ends_s, (amounts, answered) = _batches(run, amount(run), np.ones(run.requests.num_rows))
+    counted = (ends_s > started_s) & (ends_s <= ended_s)
+    n = int(answered[counted].sum())
+    if n == 0:
         return missing("the saturated run answered no request")
-    # Requests that end together are one piece of work: a batch is either in a block or not.
-    ends_s, piece = np.unique(done_s[counted], return_inverse=True)
-    estimate = rate_interval(ends_s, np.bincount(piece, weights=amount(run, counted)), started_s)
+    estimate = rate_interval(ends_s[counted], amounts[counted], started_s)
     within = "one run, so no interval"
     if estimate.low is not None:
         ends = f"{shown(estimate.low)} to {shown(estimate.high)}"
         within = f"95 % interval {ends} from {estimate.n} blocks of one run"
-    span_s = float(ends_s[-1]) - started_s
+    span_s = float(ends_s[counted][-1]) - started_s
     return Value(
         value=estimate.mean,
         source=run.meta.source,
         low=estimate.low,
         high=estimate.high,
         n=estimate.n,
-        note=f"{origin(run)}; {what}; n = {int(counted.sum())} in {span_s:.3g} s; {within}",
+        note=f"{origin(run)}; {what}; n = {n} in {span_s:.3g} s; {within}",
     )
+
+
+def _batches(run: Run, *amounts: Array) -> tuple[Array, list[Array]]:
+    """Return when each batch gave its last answer, ascending, and its answered requests' sums of `amounts`.
+
+    A batch that failed took its time, too: it ends with nothing.
+    """
+    batch, done_s = column(run.requests, "batch_id"), column(run.requests, "done_s")
+    served = np.isfinite(batch) & np.isfinite(done_s)
+    ids, piece = np.unique(batch[served], return_inverse=True)
+    ends_s = np.full(len(ids), -np.inf)
+    np.maximum.at(ends_s, piece, done_s[served])
+    order = np.argsort(ends_s)
+    ok = is_ok(run.requests)[served]
+    sums = [
+        np.bincount(piece, weights=np.where(ok, amount[served], 0.0), minlength=len(ids))[order]
+        for amount in amounts
+    ]
+    return ends_s[order], sums
 
 
 def _load(runs: Sequence[Run]) -> str:

@@ -32,6 +32,20 @@ class SystemRuns(msgspec.Struct, frozen=True, kw_only=True):
         offline = [self.offline] if self.offline and self.offline.meta.status == "complete" else []
         return [*offline, *self.measured]
 
+    @property
+    def jobs(self) -> Jobs:
+        """How the jobs ended."""
+        failed = [run.meta.error for run in self.windows if run.meta.status == "failed"]
+        offline = self.offline.meta if self.offline and self.offline.meta.status == "failed" else None
+        unsaid = "no error was recorded"
+        return Jobs(
+            repeats=len(self.windows),
+            completed=len(self.measured),
+            failed=len(failed),
+            error=failed[0] or unsaid if failed else None,
+            offline_error=offline.error or unsaid if offline else None,
+        )
+
 
 class Assumed(msgspec.Struct, frozen=True, kw_only=True):
     """Figures that are assumed, never measured (see `config.Assumptions`), with the price resolved.
@@ -71,26 +85,47 @@ class Doubt(msgspec.Struct, frozen=True, kw_only=True):
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """The circumstances that two results must share to be comparable, and the system's own settings.
 
-    The keys of `checked` are the names that `allow_different` accepts.
+    The keys of `checked` are the names that `allow_different` accepts; None is unknown. `mixed` are those
+    in which the system's own runs differ.
     """
 
     checked: dict[str, Any]
     settings: dict[str, Any]
     memory_total_gb: float | None = None
+    mixed: tuple[str, ...] = ()
+
+
+class Jobs(msgspec.Struct, frozen=True, kw_only=True):
+    """How a system's jobs ended: its repeats made, completed and failed, with the first failure's error.
+
+    A repeat that somebody cancelled has neither completed nor failed. `offline_error` is the saturated
+    run's, where that failed.
+    """
+
+    repeats: int = 0
+    completed: int = 0
+    failed: int = 0
+    error: str | None = None
+    offline_error: str | None = None
 
 
 class MetricSet(msgspec.Struct, frozen=True, kw_only=True):
     """One system's metrics, from its runs or from a bare CSV.
 
-    `origin` is the file or folder, for messages. A bare CSV has no `context`: its figures are taken as
-    stated. `saturated` means that the queue grew at the common rate in most repeats.
+    `origin` is the file or folder, for messages. A `bare` CSV has nothing but its figures, taken as
+    stated. `context` is None for it, and for a system of which no job was completed. `saturated` means
+    that the system cannot carry the common rate, `p95_unbounded` that so many requests of some repeat
+    failed that its p95 latency is infinite.
     """
 
     name: str
     origin: str
     values: dict[str, Value]
     context: Context | None = None
+    bare: bool = False
+    jobs: Jobs = Jobs()
     saturated: bool = False
+    p95_unbounded: bool = False
     doubts: tuple[Doubt, ...] = ()
 
 

@@ -78,11 +78,6 @@ def probe_nvml() -> NvmlStatus:
         attempt(nvml, nvml.nvmlShutdown)
 
 
-def list_gpus() -> list[GpuInfo]:
-    """Return the GPUs that NVML can open; none where `probe_nvml` says why."""
-    return list(probe_nvml().gpus)
-
-
 def open_gpu(uuid: str) -> NvmlMeter:
     """Open the meter of one GPU by its UUID, with or without the `GPU-` that torch leaves out.
 

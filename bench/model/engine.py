@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bench.clock import Clock
-from bench.errors import RunFailed
+from bench.errors import EngineLost, RunFailed
 from bench.model.load import LoadedModel
 from bench.records import Generation, Request
 
@@ -34,6 +34,7 @@ class GenerateEngine:
         """Generate with `loaded`, stamping times on `clock`."""
         self._loaded = loaded
         self._clock = clock
+        self._ran_out_of_memory = False
 
     @property
     def max_context(self) -> int:
@@ -43,20 +44,30 @@ class GenerateEngine:
     def generate(self, batch: Sequence[Request]) -> list[Generation]:
         """Return one generation per request, in the batch's order.
 
-        Raises torch.OutOfMemoryError as it came, with torch's cache emptied, so that the caller may try
-        a smaller batch; ValueError for a request beyond `max_context`; RunFailed where a text does not
-        tokenize to the number of tokens that its request states.
+        Raises torch.OutOfMemoryError as it came, so that the caller may try a smaller batch (the next call
+        then begins by emptying torch's cache); EngineLost where the device fails for good; ValueError for
+        a request beyond `max_context`; RunFailed where a text does not tokenize to the number of tokens
+        that its request states.
         """
         import torch
 
         self._check(batch)
+        if self._ran_out_of_memory:
+            # Only now: while the exception was on its way, its traceback held the batch's tensors.
+            torch.cuda.empty_cache()
+            self._ran_out_of_memory = False
         prompts, tokenized_s = self._tokenize(batch)
         hook = _TokenHook(batch, self._loaded, self._clock)
         try:
             sequences = self._run(prompts, hook, max(request.output_tokens for request in batch))
         except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
+            self._ran_out_of_memory = True
             raise
+        except torch.AcceleratorError as error:
+            reason = str(error).splitlines()[0]
+            raise EngineLost(
+                f"the GPU failed and cannot be used by this process any more: {reason}"
+            ) from error
         finished_s = self._clock.now_s()
         width = max(map(len, prompts))
         outputs = [hook.own_tokens(i, row[width:]) for i, row in enumerate(sequences)]

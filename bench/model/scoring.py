@@ -69,6 +69,11 @@ def held_out_ids(vocabulary: Vocabulary, tokens: int, path: Path = HELD_OUT) -> 
     return HeldOut(ids=ids[:tokens])
 
 
+def has_logits(path: Path) -> bool:
+    """Say whether `path` holds finished reference logits; an interrupted pass leaves no description."""
+    return path.exists() and _description(path).exists()
+
+
 def score_heldout(
     loaded: LoadedModel,
     text_ids: Sequence[int],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -17,18 +18,19 @@ _PLAIN_EVERY_S = 10.0
 class RunProgress:
     """Shows events; use as a context manager and pass `watch` to the run.
 
-    The overall bar counts jobs by their planned seconds; its estimate learns from the jobs that are done.
-    With `quiet` nothing is shown. Everything goes to `console` (stderr), so that stdout holds results only.
+    `planned_s` names the jobs in their order with their planned seconds, by which the overall bar counts
+    and its estimate is made; a job that is not run again counts as done. With `quiet` nothing is shown.
+    Everything goes to `console` (stderr), so that stdout holds results only.
     """
 
-    def __init__(self, console: Console, *, jobs: int, quiet: bool = False) -> None:
+    def __init__(self, console: Console, *, planned_s: Mapping[str, float], quiet: bool = False) -> None:
         self._console = console
         self._quiet = quiet
         self._live = console.is_terminal and not quiet
-        self._jobs = jobs
+        self._planned_s = planned_s
+        self._order = list(planned_s)
         self._job = ""
         self._phase = ""
-        self._number = 0
         self._last_plain_s = 0.0
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -41,7 +43,7 @@ class RunProgress:
             console=console,
             disable=not self._live,
         )
-        self._all: TaskID = self._bars.add_task("all jobs", total=jobs, detail="")
+        self._all: TaskID = self._bars.add_task("all jobs", total=sum(planned_s.values()), detail="")
         self._now: TaskID = self._bars.add_task("", total=None, detail="")
 
     def __enter__(self) -> RunProgress:
@@ -54,7 +56,7 @@ class RunProgress:
     ) -> None:
         """End the live view."""
         if kind is None:
-            self._bars.update(self._all, completed=self._jobs)
+            self._bars.update(self._all, completed=sum(self._planned_s.values()))
         self._bars.remove_task(self._now)
         self._bars.stop()
 
@@ -62,19 +64,28 @@ class RunProgress:
         """Show one event."""
         if self._quiet:
             return
-        new_job, new_phase = event.job != self._job, event.phase != self._phase or event.job != self._job
-        if new_job:
-            self._number += 1
+        news = (event.job, event.phase) != (self._job, self._phase)
         self._job, self._phase = event.job, event.phase
         if self._live:
-            self._show_bars(event)
+            self._show_bars(event, news=news)
         else:
-            self._show_line(event, new_phase=new_phase)
+            self._show_line(event, news=news)
 
-    def _show_bars(self, event: Event) -> None:
-        share = event.elapsed_s / event.total_s if event.total_s else 0.0
-        done = self._number - 1 + min(share, 1.0)
-        self._bars.update(self._all, completed=done, detail=f"job {self._number} of {self._jobs}")
+    def done_s(self, event: Event) -> float:
+        """Return the planned seconds that are done: those of the jobs before, and a share of this one's."""
+        before = self._order[: self._order.index(event.job)]
+        share = min(event.elapsed_s / event.total_s, 1.0) if event.total_s else 0.0
+        return sum(self._planned_s[job] for job in before) + share * self._planned_s[event.job]
+
+    def _place(self, event: Event) -> str:
+        return f"{self._order.index(event.job) + 1}/{len(self._order)}"
+
+    def _show_bars(self, event: Event, *, news: bool) -> None:
+        if news:
+            self._bars.reset(self._now)
+        # A phase of unknown length (loading, quality) does not move the bar back.
+        done_s = max(self.done_s(event), self._bars.tasks[self._all].completed)
+        self._bars.update(self._all, completed=done_s, detail=f"job {self._place(event)}")
         self._bars.update(
             self._now,
             description=escape(f"{event.job}: {event.phase}"),
@@ -83,12 +94,12 @@ class RunProgress:
             detail=escape(event.detail),
         )
 
-    def _show_line(self, event: Event, *, new_phase: bool) -> None:
+    def _show_line(self, event: Event, *, news: bool) -> None:
         now_s = time.monotonic()
-        if not new_phase and now_s - self._last_plain_s < _PLAIN_EVERY_S:
+        if not news and now_s - self._last_plain_s < _PLAIN_EVERY_S:
             return
         self._last_plain_s = now_s
-        place = f"[{self._number}/{self._jobs}] {event.job}: {event.phase}"
+        line = f"[{self._place(event)}] {event.job}: {event.phase}"
         if event.total_s:
-            place += f" {event.elapsed_s:.0f}/{event.total_s:.0f} s"
-        self._console.print(f"{place}  {event.detail}".rstrip(), markup=False, highlight=False)
+            line += f" {event.elapsed_s:.0f}/{event.total_s:.0f} s"
+        self._console.print(f"{line}  {event.detail}".rstrip(), markup=False, highlight=False)

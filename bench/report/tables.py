@@ -64,10 +64,11 @@ def render_comparison(comparison: Comparison, verdict: Verdict, *, every: bool =
 
 
 def to_markdown(comparison: Comparison, verdict: Verdict, *, every: bool = False) -> str:
-    """Return the same as Markdown, for a README or an issue."""
+    """Return the same as Markdown, for a README or an issue: the verdict first, then all the rest."""
     one, two = _md(comparison.baseline.name), _md(comparison.optimized.name)
     lines = [
         f"**{verdict.decision.capitalize()}{_basis(verdict)}**: {_md(verdict.binding)}",
+        *(["", f"To settle it: {_md(verdict.settle)}."] if verdict.settle else []),
         "",
         f"| metric | {one} | {two} | change | 95 % interval | source |",
         "|---|---:|---:|---:|---|---|",
@@ -77,6 +78,9 @@ def to_markdown(comparison: Comparison, verdict: Verdict, *, every: bool = False
         lines.append("| " + " | ".join(_md(cell) for cell in cells) + " |")
     lines += ["", f"| per day | {one} | {two} | saved |", "|---|---:|---:|---:|"]
     lines += ["| " + " | ".join(_md(cell) for cell in day) + " |" for day in _day_rows(comparison)]
+    lines += ["", "| gate | outcome | because |", "|---|---|---|"]
+    lines += [f"| {gate.name} | {gate.outcome} | {_md(gate.text)} |" for gate in verdict.gates]
+    lines += ["", " ".join(_md(line) for line in _scale(verdict))]
     for title, items in _sections(comparison, verdict):
         lines += ["", f"**{title}**", "", *(f"- {_md(item)}" for item in items)]
     return "\n".join(lines) + "\n"
@@ -123,17 +127,26 @@ def _verdict(verdict: Verdict) -> Panel:
     body = Text(verdict.binding)
     if verdict.settle:
         body.append(f"\nTo settle it: {verdict.settle}.")
-    body.append(f"\nA change below {verdict.material_pct:g} % is immaterial; a regression beyond ", "dim")
-    body.append(f"{verdict.tolerated_pct:g} % is not tolerated unless an objective bounds it.", "dim")
+    for line in _scale(verdict):
+        body.append(f"\n{line}", "dim")
+    title = Text(f"{verdict.decision.upper()}{_basis(verdict)}", style="bold")
+    style = DECISION_STYLE[verdict.decision]
+    return Panel(body, title=title, title_align="left", border_style=style, box=box.ROUNDED)
+
+
+def _scale(verdict: Verdict) -> list[str]:
+    """Return what the verdict was measured by: its thresholds, and the score with its weights."""
+    lines = [
+        f"A change below {verdict.material_pct:g} % is immaterial; a regression beyond "
+        f"{verdict.tolerated_pct:g} % is not tolerated unless an objective bounds it."
+    ]
     if verdict.score is not None:
         weights = ", ".join(
             f"{METRICS[name].label} {weight * PERCENT:.0f} %"
             for name, weight in verdict.score.weights.items()
         )
-        body.append(f"\nScore (secondary): {verdict.score.value:+.1f} %, weights: {weights}.", "dim")
-    title = Text(f"{verdict.decision.upper()}{_basis(verdict)}", style="bold")
-    style = DECISION_STYLE[verdict.decision]
-    return Panel(body, title=title, title_align="left", border_style=style, box=box.ROUNDED)
+        lines.append(f"Score (secondary): {verdict.score.value:+.1f} %, weights: {weights}.")
+    return lines
 
 
 def _gates(verdict: Verdict) -> Table:

@@ -9,6 +9,7 @@ its middle.
 from __future__ import annotations
 
 import itertools
+import math
 import queue
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -34,7 +35,7 @@ _POLL_S = 0.25
 _MIN_BATCHES = 2
 """A saturated run is at least this many batches long, however slow they are."""
 _OUTSTANDING_BATCHES = 2
-_CHUNK = 512
+_CHUNK = 1024
 """Requests of a saturated run that are drawn before it starts; only a fast system needs more."""
 
 
@@ -67,16 +68,9 @@ class Subject:
     vocabulary: Vocabulary
     clock: Clock
 
-    def server(self) -> Server:
+    def server(self, *, queue_limit: int, timeout_s: float) -> Server:
         """Return a new server for this system."""
-        protocol = self.parts.experiment.protocol
-        return Server(
-            self.policy,
-            self.engine,
-            self.clock,
-            queue_limit=protocol.queue_limit,
-            timeout_s=protocol.timeout_s,
-        )
+        return Server(self.policy, self.engine, self.clock, queue_limit=queue_limit, timeout_s=timeout_s)
 
     def traffic(self, *stream: int) -> Traffic:
         """Return the workload's laws; each `stream` draws other requests from the experiment's seed."""
@@ -101,7 +95,10 @@ def drive_offline(drive: Drive, subject: Subject, emit: Emit) -> None:
     when none of the first ones is served.
     """
     protocol = subject.parts.experiment.protocol
-    clock, server = subject.clock, subject.server()
+    clock = subject.clock
+    outstanding = _OUTSTANDING_BATCHES * subject.policy.max_batch
+    # Nobody waits for these requests: the users' timeout and queue limit do not apply to them.
+    server = subject.server(queue_limit=outstanding, timeout_s=math.inf)
     requests = _endless(subject)
     answered: queue.SimpleQueue[Completion] = queue.SimpleQueue()
 
@@ -113,7 +110,7 @@ def drive_offline(drive: Drive, subject: Subject, emit: Emit) -> None:
     started_s = clock.now_s()
     warm_s = started_s + protocol.warmup_s
     try:
-        for _ in range(_OUTSTANDING_BATCHES * subject.policy.max_batch):
+        for _ in range(outstanding):
             submit()
         while not _enough(batch_ends_s(drive.completions), warm_s, protocol.offline_s):
             _raise_if_dead(server)
@@ -122,12 +119,15 @@ def drive_offline(drive: Drive, subject: Subject, emit: Emit) -> None:
             except queue.Empty:
                 pass
             else:
-                _raise_if_hopeless(drive.completions, _OUTSTANDING_BATCHES * subject.policy.max_batch)
+                _raise_if_hopeless(drive.completions, outstanding)
                 submit()
             elapsed_s = clock.now_s() - started_s
             emit("offline", min(elapsed_s, total_s), total_s, f"{len(drive.completions)} done")
-    finally:
         server.close()
+    except BaseException:
+        server.abandon()
+        raise
+    finally:
         while not answered.empty():
             drive.completions.append(answered.get())
     ends_s = [end_s for end_s in batch_ends_s(drive.completions) if end_s >= warm_s]
@@ -137,7 +137,8 @@ def drive_offline(drive: Drive, subject: Subject, emit: Emit) -> None:
 def drive_window(drive: Drive, subject: Subject, emit: Emit, *, rate_rps: float, repeat: int) -> None:
     """Send the schedule of `repeat` at `rate_rps`: warm-up, window, and on until the window has ended."""
     protocol = subject.parts.experiment.protocol
-    clock, server = subject.clock, subject.server()
+    clock = subject.clock
+    server = subject.server(queue_limit=protocol.queue_limit, timeout_s=protocol.timeout_s)
     scheduled_s = protocol.warmup_s + protocol.window_s
     tail_s = min(protocol.timeout_s, max(10.0, protocol.window_s))
     drawn = draw_requests(subject.traffic(repeat), rate_rps=rate_rps, duration_s=scheduled_s + tail_s)
@@ -162,13 +163,17 @@ def drive_window(drive: Drive, subject: Subject, emit: Emit, *, rate_rps: float,
         while clock.now_s() < window.end_s or (len(ended) < len(scored) and clock.now_s() < give_up_s):
             clock.sleep_until(clock.now_s() + _POLL_S)
             _raise_if_dead(server)
+            pacer.join(0.0)
             elapsed_s = clock.now_s() - start_s
             phase = "warm-up" if elapsed_s < protocol.warmup_s else "window"
             phase = phase if elapsed_s < scheduled_s else "drain"
             emit(phase, min(elapsed_s, scheduled_s), scheduled_s, _figures(ended, len(scored)))
-    finally:
         pacer.stop()
         server.close()
+    except BaseException:
+        pacer.stop()
+        server.abandon()
+        raise
 
 
 def _endless(subject: Subject) -> Iterator[Request]:

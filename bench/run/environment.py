@@ -34,14 +34,15 @@ def inspect() -> list[Part]:
 
 def _gpu() -> list[Part]:
     status = probe_nvml()
-    if not status.available:
-        remedy = "install the NVIDIA driver; without it runs are measured on the CPU"
-        return [Part("NVML", False, status.reason or "not available", remedy)]
+    remedy = "" if status.available else f"{status.reason}; without it runs are measured on the CPU"
+    driver = status.driver or "unknown"
     names = ", ".join(gpu.name or gpu.uuid for gpu in status.gpus) or "none"
     return [
-        Part("NVML", True, f"{status.nvml} from {status.lib_path}"),
-        Part("driver", True, str(status.driver)),
-        Part("GPU", bool(status.gpus), names, "" if status.gpus else "no GPU is visible to the driver"),
+        Part("GPU", bool(status.gpus), names, remedy),
+        Part("driver", status.driver is not None, driver, "" if status.driver else "see GPU"),
+        Part(
+            "NVML", status.nvml is not None, status.nvml or "not available", "" if status.nvml else "see GPU"
+        ),
     ]
 
 

@@ -24,9 +24,8 @@ from bench import errors, provenance, store
 from bench.analysis.cost import resolve_price
 from bench.analysis.summary import offline_rps
 from bench.analysis.system import SystemRuns
-from bench.errors import BenchError, NotAvailable, ResultError, RunFailed
-from bench.meters.nvml import probe_nvml
-from bench.records import Event, RunMeta
+from bench.errors import BenchError, ConfigError, NotAvailable, ResultError, RunFailed
+from bench.records import Event, RunMeta, RunStatus
 from bench.run.assemble import Parts, assemble_written
 from bench.run.job import REFERENCE_LOGITS, run_job
 from bench.run.plan import Job, offline_jobs, window_jobs
@@ -47,7 +46,6 @@ def new_folder(parts: Parts, results: Path) -> Path:
     folder = results / "runs" / Path(parts.config_file).stem / provenance.stamp(facts["commit"])
     if folder.exists():
         raise ResultError(f"{folder}: exists already; wait a second and run again")
-    price = resolve_price(_gpu_name(parts), parts.experiment.assumptions.usd_per_gpu_hour)
     store.write_experiment(
         folder,
         store.ExperimentMeta(
@@ -58,7 +56,6 @@ def new_folder(parts: Parts, results: Path) -> Path:
             written=parts.written,
             argv=provenance.command(),
             provenance=facts,
-            price=msgspec.to_builtins(price),
         ),
     )
     return folder
@@ -73,8 +70,9 @@ def reopen(folder: Path) -> Parts:
 def run_experiment(parts: Parts, folder: Path, watch: Watch) -> list[str]:
     """Run every job of `folder` that is not complete; return one line per job that failed.
 
-    Raises Interrupted on Ctrl-C, NotAvailable where a system cannot be had here (the folder is then
-    removed if it holds nothing yet), and RunFailed where the common rate stays unknown.
+    Raises Interrupted on Ctrl-C, RunFailed where the common rate stays unknown, and NotAvailable or
+    ConfigError as they are where the very first job finds that the experiment cannot be run here; its
+    folder, which holds nothing else, is then removed.
     """
     systems = list(parts.experiment.systems)
     protocol = parts.experiment.protocol
@@ -89,20 +87,25 @@ def run_experiment(parts: Parts, folder: Path, watch: Watch) -> list[str]:
         for job in window_jobs(folder, systems, protocol.repeats, protocol.order, rate_rps):
             if job.system not in failures and (failure := _ensure(job, watch)):
                 lines.append(failure)
-    except NotAvailable:
-        if not any(store.is_complete(run.parent) for run in folder.glob(f"*/{store.RUN_FILE}")):
-            shutil.rmtree(folder)
+    except (NotAvailable, ConfigError):
+        shutil.rmtree(folder)
         raise
     return lines
 
 
-def job_count(parts: Parts) -> int:
-    """Return how many jobs the experiment consists of."""
-    return len(parts.systems) * (1 + parts.experiment.protocol.repeats)
+def planned_s(parts: Parts) -> dict[str, float]:
+    """Return the jobs in their order with their planned seconds; loading and drain come on top."""
+    protocol, systems = parts.experiment.protocol, list(parts.systems)
+    offline_s = protocol.warmup_s + protocol.offline_s
+    window_s = protocol.warmup_s + protocol.window_s
+    windows = window_jobs(Path(), systems, protocol.repeats, protocol.order, rate_rps=1.0)
+    return {job.name: offline_s for job in offline_jobs(Path(), systems)} | {
+        job.name: window_s for job in windows
+    }
 
 
 def _common_rate(parts: Parts, folder: Path, failures: Mapping[str, str]) -> float:
-    """Return the rate of all window jobs and write it into `experiment.json`."""
+    """Return the rate of all window jobs; write it and the GPU's price into `experiment.json`."""
     meta = store.read_experiment(folder)
     if meta.rate_rps is not None:
         return meta.rate_rps
@@ -114,31 +117,28 @@ def _common_rate(parts: Parts, folder: Path, failures: Mapping[str, str]) -> flo
         rate_rps = parts.load.rate_rps(capacity.value, workload_rps)
     except RunFailed as error:
         raise RunFailed(f"{'; '.join([*failures.values(), str(error)])}; see {folder}") from None
-    store.write_experiment(folder, msgspec.structs.replace(meta, rate_rps=rate_rps))
+    # The GPU that the job used, by its own record: NVML's first one may be another.
+    gpu_name = offline.meta.facts.get("gpu_name")
+    price = resolve_price(gpu_name, parts.experiment.assumptions.usd_per_gpu_hour)
+    store.write_experiment(
+        folder, msgspec.structs.replace(meta, rate_rps=rate_rps, price=msgspec.to_builtins(price))
+    )
     return rate_rps
 
 
 def _ensure(job: Job, watch: Watch) -> str | None:
     """Run `job` unless its folder is complete; return a line about its failure, None if it is well."""
-    needs_reference = job.kind == "offline" and not (Path(job.experiment_folder) / REFERENCE_LOGITS).exists()
-    if store.is_complete(job.folder) and not (needs_reference and _pending_offline(job)):
+    if store.is_complete(job.folder):
         return None
     if job.folder.exists():
         shutil.rmtree(job.folder)
     failure = _execute(job, watch)
     if failure is None:
         return None
-    if isinstance(failure, NotAvailable):
+    folders = [path for path in Path(job.experiment_folder).iterdir() if path.is_dir()]
+    if isinstance(failure, (NotAvailable, ConfigError)) and folders == [job.folder]:
         raise failure
     return f"{job.name} failed: {failure}"
-
-
-def _pending_offline(job: Job) -> bool:
-    """Say whether another system's offline job still needs the baseline's reference logits."""
-    systems = store.read_experiment(Path(job.experiment_folder)).config["systems"]
-    baseline = next(iter(systems))
-    others = (Path(job.experiment_folder) / f"{name}.offline" for name in systems if name != baseline)
-    return job.system == baseline and not all(store.is_complete(folder) for folder in others)
 
 
 def _execute(job: Job, watch: Watch) -> BenchError | None:
@@ -154,6 +154,8 @@ def _execute(job: Job, watch: Watch) -> BenchError | None:
             process.join()
     except KeyboardInterrupt:
         _stop(process)
+        if not (job.folder / store.RUN_FILE).exists():
+            _record_death(job, "interrupted, and ended before it could write what it had", "cancelled")
         raise Interrupted(
             f"interrupted; what was measured is in {job.experiment_folder}; "
             f"go on with: bench run --resume {job.experiment_folder}"
@@ -162,7 +164,7 @@ def _execute(job: Job, watch: Watch) -> BenchError | None:
         return None
     error = error or RunFailed(_death(process.exitcode))
     if not (job.folder / store.RUN_FILE).exists():
-        _record_death(job, str(error))
+        _record_death(job, str(error), "failed")
     return error
 
 
@@ -199,14 +201,14 @@ def _death(exit_code: int | None) -> str:
     return f"its process ended with code {exit_code} and left no result; see log.txt in its folder"
 
 
-def _record_death(job: Job, message: str) -> None:
+def _record_death(job: Job, message: str, status: RunStatus) -> None:
     """Write the folder of a job whose process could not do so itself."""
     meta = store.read_experiment(Path(job.experiment_folder))
     store.write_run(
         job.folder,
         RunMeta(
             schema=store.SCHEMA,
-            status="failed",
+            status=status,
             source="measured",
             kind=job.kind,
             system=job.system,
@@ -243,11 +245,3 @@ def _terminate_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def _gpu_name(parts: Parts) -> str | None:
-    """Return the name of the GPU that the run will use, None for a CPU run."""
-    if parts.experiment.model.device == "cpu":
-        return None
-    status = probe_nvml()
-    return status.gpus[0].name if status.gpus else None

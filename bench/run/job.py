@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench import provenance, store
 from bench.clock import WallClock
-from bench.errors import BenchError, RunFailed
+from bench.errors import BenchError, NotAvailable, RunFailed
 from bench.meters.host import HostMeter
 from bench.meters.nvml import open_gpu, probe_nvml
 from bench.meters.sampling import SampleLog, Sampler
@@ -25,7 +25,7 @@ from bench.model.device import cuda_uuid, use_cpu_threads
 from bench.model.engine import GenerateEngine
 from bench.model.load import LoadedModel, load_model, resolve_device
 from bench.model.memory import reset_peaks, torch_memory
-from bench.model.scoring import held_out_ids, score_heldout
+from bench.model.scoring import has_logits, held_out_ids, score_heldout
 from bench.model.treatment import check_treatment
 from bench.protocols import Meter
 from bench.records import Event, RunMeta, RunStatus
@@ -40,7 +40,7 @@ GPU_FIELDS = ("power_w", "energy_j", "memory_used_gb")
 """Fields whose absence the results must explain."""
 _NOTHING_SAMPLED = SampleLog(samples=(), missing={}, facts={}, simulated=False, max_gap_s=0.0, failures=())
 REFERENCE_LOGITS = ".baseline-logits.npy"
-"""Scratch in the experiment's folder: the baseline's log-probabilities on the held-out text."""
+"""Scratch in the experiment's folder: the baseline's logits on the held-out text."""
 
 
 def run_job(job: Job, events: Connection) -> None:
@@ -68,6 +68,7 @@ def run_job(job: Job, events: Connection) -> None:
     except Exception as error:  # noqa: BLE001 - a crash of the system under test is a recorded result
         traceback.print_exc()
         problem = ("RunFailed", f"{type(error).__name__}: {_first_line(error)}; see {job.folder}/log.txt")
+    _ignore_interrupts()
     recording.write(status, problem[1] if problem else None)
     if problem:
         events.send(problem)
@@ -170,7 +171,11 @@ def _measure(job: Job, recording: _Recording, events: Connection) -> None:
             recording.facts[name] = figure.value
     if job.kind == "offline":
         emit("quality")
-        _score(job, recording, loaded)
+        try:
+            _score(job, recording, loaded)
+        except Exception as error:  # noqa: BLE001 - the capacity is measured; quality is missing, with the reason
+            traceback.print_exc()
+            recording.missing["quality"] = f"the quality pass failed: {_first_line(error)}"
 
 
 def _open_meters(recording: _Recording, device: Literal["cuda", "cpu"]) -> dict[str, Meter]:
@@ -182,13 +187,14 @@ def _open_meters(recording: _Recording, device: Literal["cuda", "cpu"]) -> dict[
     meters: dict[str, Meter] = {"host": HostMeter()}
     status = probe_nvml()
     modelled = status.simulated and recording.parts.experiment.model.device == "auto"
-    if device == "cuda":
-        gpu = open_gpu(cuda_uuid())
-    elif modelled and status.gpus:
-        gpu = open_gpu(status.gpus[0].uuid)
-    else:
+    if device == "cpu" and not (modelled and status.gpus):
         why = "the run is on the CPU" if status.available else f"no GPU: {status.reason}"
         recording.missing |= dict.fromkeys(GPU_FIELDS, why)
+        return meters
+    try:
+        gpu = open_gpu(cuda_uuid() if device == "cuda" else status.gpus[0].uuid)
+    except NotAvailable as error:  # the run goes on: its latency is worth having without its joules
+        recording.missing |= dict.fromkeys(GPU_FIELDS, str(error))
         return meters
     facts = gpu.facts
     recording.facts |= {"gpu_name": facts.get("name"), "gpu_uuid": facts.get("uuid")}
@@ -208,6 +214,8 @@ def _score(job: Job, recording: _Recording, loaded: LoadedModel) -> None:
         return
     logits = Path(job.experiment_folder) / REFERENCE_LOGITS
     is_baseline = job.system == experiment.baseline
+    if not is_baseline and not has_logits(logits):
+        recording.missing |= dict.fromkeys(("kl", "agree"), "the baseline's quality pass left no logits")
     text = held_out_ids(loaded.vocabulary, quality.tokens)
     recording.facts |= {"quality_tokens": len(text.ids), "quality_note": text.note}
     recording.quality = score_heldout(
@@ -215,7 +223,7 @@ def _score(job: Job, recording: _Recording, loaded: LoadedModel) -> None:
         text.ids,
         window=quality.window,
         stride=quality.stride,
-        reference=logits if not is_baseline and logits.exists() else None,
+        reference=logits if not is_baseline and has_logits(logits) else None,
         save_logits=logits if is_baseline else None,
     )
 
@@ -224,12 +232,16 @@ def _interrupt_once() -> None:
     """Let the first Ctrl-C end the measurement and ignore the rest, so that writing is not cut short."""
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _ignore_interrupts()
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)
     signal.signal(signal.SIGTERM, interrupt)
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _send_output_to(path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from bench import store
+from bench.analysis.comparability import flat
 from bench.analysis.compare import compare
 from bench.analysis.comparison import Comparison
 from bench.analysis.csvfile import Role, parse, render
@@ -41,7 +42,10 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
-    """`.meta.json` beside a CSV: the runs it was made from, and all that the CSV has no column for."""
+    """`.meta.json` beside a CSV: the runs it was made from, and all that the CSV has no column for.
+
+    `reference` is the origin of the system that its quality figures were measured against.
+    """
 
     schema: int
     run_folder: str
@@ -49,27 +53,56 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
     commit: str | None
     command: list[str]
     terms: Terms
+    reference: str
     metrics: MetricSet
 
 
-def metric_sets(folder: Path) -> dict[str, MetricSet]:
+class Override(msgspec.Struct, frozen=True, kw_only=True):
+    """Terms that a person states at the command line; None keeps the result's own."""
+
+    requests_per_day: float | None = None
+    kg_co2e_per_kwh: float | None = None
+    p95_latency_ms: float | None = None
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """One side of a comparison; `terms` and `reference` are None for a bare CSV."""
+
+    metrics: MetricSet
+    terms: Terms | None = None
+    reference: str | None = None
+
+
+DEFAULT_REQUESTS_PER_DAY = 250_000.0
+BARE = Terms(
+    assumed=Assumed(
+        usd_per_gpu_hour=missing("a bare CSV states its cost itself"),
+        requests_per_day=DEFAULT_REQUESTS_PER_DAY,
+    ),
+    objectives=Objectives(p95_latency_ms=1200),
+)
+"""The terms of two bare CSVs: those of the published evaluation exercise."""
+
+
+def metric_sets(folder: Path, terms: Terms | None = None) -> dict[str, MetricSet]:
     """Return every system's metrics of an experiment's folder, the baseline first."""
     meta = store.read_experiment(folder)
-    terms = terms_of(meta)
+    terms = terms or terms_of(meta)
     by_system = _by_system(folder, list(meta.config["systems"]))
     return {
-        name: metric_set(system, terms.assumed, terms.objectives, origin=f"{folder.name}/{name}")
+        name: metric_set(system, terms.assumed, terms.objectives, origin=_origin(folder, name))
         for name, system in by_system.items()
     }
 
 
 def terms_of(meta: store.ExperimentMeta) -> Terms:
-    """Return an experiment's own terms, with the price as it was when the run started."""
+    """Return an experiment's own terms, with the price as it was when the run was made."""
     experiment = msgspec.convert(meta.config, Experiment)
     assumptions = experiment.assumptions
+    price = missing("the baseline's first job has not ended, so the GPU is unknown")
     return Terms(
         assumed=Assumed(
-            usd_per_gpu_hour=msgspec.convert(meta.price, Value),
+            usd_per_gpu_hour=price if meta.price is None else msgspec.convert(meta.price, Value),
             requests_per_day=experiment.workload.requests_per_day,
             kg_co2e_per_kwh=assumptions.kg_co2e_per_kwh,
             pue=assumptions.pue,
@@ -81,26 +114,19 @@ def terms_of(meta: store.ExperimentMeta) -> Terms:
     )
 
 
-def stated_terms(requests_per_day: float, kg_co2e_per_kwh: float, p95_latency_ms: float) -> Terms:
-    """Return terms for bare CSVs, from what a person states."""
-    return Terms(
-        assumed=Assumed(
-            usd_per_gpu_hour=missing("a bare CSV states its cost itself"),
-            requests_per_day=requests_per_day,
-            kg_co2e_per_kwh=kg_co2e_per_kwh,
-        ),
-        objectives=Objectives(p95_latency_ms=p95_latency_ms),
-    )
-
-
 def write_csvs(folder: Path, target: Path) -> list[Path]:
-    """Write each system's CSV and `.meta.json` into `target`; return the CSVs' paths."""
+    """Write each system's CSV and `.meta.json` into `target`; return the CSVs' paths.
+
+    The first system is written as `baseline`, the last as `optimized`, whatever their names: readers rely
+    on these two files and must never find another run's beside them. Systems between keep their names.
+    """
     meta = store.read_experiment(folder)
     sets = metric_sets(folder)
+    baseline, last = next(iter(sets)), list(sets)[-1]
     written = []
     for name, metrics in sets.items():
-        role: Role = "baseline" if name == next(iter(sets)) else "optimized"
-        path = target / CSV_NAME.format(system=name)
+        role: Role = "baseline" if name == baseline else "optimized"
+        path = target / CSV_NAME.format(system=role if name in (baseline, last) else name)
         store.write_atomically(path, render(metrics.values, role).encode())
         sidecar = Sidecar(
             schema=store.SCHEMA,
@@ -109,6 +135,7 @@ def write_csvs(folder: Path, target: Path) -> list[Path]:
             commit=meta.provenance.get("commit"),
             command=meta.argv,
             terms=terms_of(meta),
+            reference=_origin(folder, baseline),
             metrics=metrics,
         )
         store.write_json(path.with_suffix(".meta.json"), sidecar)
@@ -116,53 +143,63 @@ def write_csvs(folder: Path, target: Path) -> list[Path]:
     return written
 
 
-def judge_experiment(folder: Path) -> list[Judged]:
+def judge_experiment(
+    folder: Path, override: Override | None = None, allow_different: Sequence[str] = ()
+) -> list[Judged]:
     """Compare every other system of an experiment's folder with its baseline."""
-    terms = terms_of(store.read_experiment(folder))
-    baseline, *others = metric_sets(folder).values()
-    return [judge(baseline, other, terms) for other in others]
+    terms = _overridden(terms_of(store.read_experiment(folder)), override or Override())
+    baseline, *others = metric_sets(folder, terms).values()
+    return [_judge(baseline, other, terms, allow_different) for other in others]
 
 
-def judge(
+def judge_paths(
+    baseline: Path, optimized: Path, override: Override, allow_different: Sequence[str] = ()
+) -> Judged:
+    """Compare what two paths name: a metrics CSV, an experiment's folder, or `FOLDER/system`.
+
+    A folder stands for its first system on the left and its last on the right. Raises ResultError where
+    the two were made under different terms (volume, price, grid, objectives, quality settings) unless
+    `terms` is allowed to differ; the right one's then hold for both.
+    """
+    left, right = _read(baseline, "baseline", override), _read(optimized, "optimized", override)
+    allowed = [name for name in allow_different if name != "terms"]
+    if left.terms and right.terms and left.terms != right.terms and "terms" not in allow_different:
+        raise ResultError(
+            f"{baseline} and {optimized} were made under different terms "
+            f"({_differing(left.terms, right.terms)}); compare run folders with the terms stated as options, "
+            "or allow it by name (terms)"
+        )
+    terms = right.terms or left.terms or _overridden(BARE, override)
+    candidate = right.metrics
+    if right.reference is not None and right.reference != left.metrics.origin:
+        candidate = _without_reference(candidate, right.reference)
+    return _judge(left.metrics, candidate, terms, allowed)
+
+
+def _judge(
     baseline: MetricSet, optimized: MetricSet, terms: Terms, allow_different: Sequence[str] = ()
 ) -> Judged:
-    """Compare two metric sets and decide."""
     comparison = compare(
         baseline, optimized, terms.assumed, terms.objectives, allow_different=allow_different
     )
     return Judged(comparison=comparison, verdict=decide(comparison, terms.objectives, terms.quality))
 
 
-def judge_paths(
-    baseline: Path, optimized: Path | None, stated: Terms, allow_different: Sequence[str] = ()
-) -> list[Judged]:
-    """Compare what two paths name: a metrics CSV, an experiment's folder, or `FOLDER/system`.
-
-    A folder stands for its first system on the left and its last on the right; one folder alone for all
-    of its comparisons. `stated` are the terms where neither side brings its own.
-    """
-    if optimized is None:
-        if not store.is_experiment(baseline):
-            raise ResultError(f"{baseline}: one argument must be a run folder; name two results to compare")
-        return judge_experiment(baseline)
-    left, left_terms = _read(baseline, first=True)
-    right, right_terms = _read(optimized, first=False)
-    return [judge(left, right, right_terms or left_terms or stated, allow_different)]
+def _read(path: Path, role: Role, override: Override) -> Subject:
+    """Read one side; a folder is summarized under the overridden terms."""
+    folder, system = (path, None) if store.is_experiment(path) else (path.parent, path.name)
+    if path.is_file() or not store.is_experiment(folder):
+        return _read_csv(path, role, override)
+    terms = _overridden(terms_of(store.read_experiment(folder)), override)
+    sets = metric_sets(folder, terms)
+    names = list(sets)
+    chosen = system or names[0 if role == "baseline" else -1]
+    if chosen not in sets:
+        raise ResultError(f"{path}: no such system in this run; it has {', '.join(names)}")
+    return Subject(metrics=sets[chosen], terms=terms, reference=_origin(folder, names[0]))
 
 
-def _read(path: Path, *, first: bool) -> tuple[MetricSet, Terms | None]:
-    if store.is_experiment(path):
-        sets = list(metric_sets(path).values())
-        return sets[0 if first else -1], terms_of(store.read_experiment(path))
-    if store.is_experiment(path.parent) and not path.is_file():
-        sets_by_name = metric_sets(path.parent)
-        if path.name not in sets_by_name:
-            raise ResultError(f"{path}: no such system in this run; it has {', '.join(sets_by_name)}")
-        return sets_by_name[path.name], terms_of(store.read_experiment(path.parent))
-    return _read_csv(path)
-
-
-def _read_csv(path: Path) -> tuple[MetricSet, Terms | None]:
+def _read_csv(path: Path, role: Role, override: Override) -> Subject:
     """Read a CSV; with an intact `.meta.json` beside it, all that was known when it was written."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -173,22 +210,27 @@ def _read_csv(path: Path) -> tuple[MetricSet, Terms | None]:
     except UnicodeDecodeError as error:
         raise ResultError(f"{path}: is no UTF-8 text; a metrics CSV was expected") from error
     bare = parse(text, str(path))
+    if bare.name != role:
+        raise ResultError(
+            f"{path}: its column is {bare.name}_value, expected {role}_value; baseline comes first"
+        )
     meta_path = path.with_suffix(".meta.json")
     if not meta_path.is_file():
-        return bare, None
+        return Subject(metrics=bare)
     sidecar = _sidecar(meta_path)
-    if render(sidecar.metrics.values, _role(bare)) == text:
-        return sidecar.metrics, sidecar.terms
-    edited = Doubt(
-        key="edited csv",
-        text=f"{path.name} is not what {meta_path.name} was written with; its figures are taken as stated",
-        remedy=f"bench summarize the run ({sidecar.run_folder}) again, or remove {meta_path.name}",
-    )
-    return msgspec.structs.replace(bare, doubts=(*bare.doubts, edited)), None
-
-
-def _role(metrics: MetricSet) -> Role:
-    return "baseline" if metrics.name == "baseline" else "optimized"
+    if render(sidecar.metrics.values, role) != text:
+        edited = Doubt(
+            key="edited csv",
+            text=f"{path.name} is not what {meta_path.name} was written with; it is taken as stated",
+            remedy=f"bench summarize the run ({sidecar.run_folder}) again, or remove {meta_path.name}",
+        )
+        return Subject(metrics=msgspec.structs.replace(bare, doubts=(*bare.doubts, edited)))
+    if _overridden(sidecar.terms, override) != sidecar.terms:
+        raise ResultError(
+            f"{path}: was made under its own terms ({meta_path.name}); "
+            f"to state others compare its run folder ({sidecar.run_folder})"
+        )
+    return Subject(metrics=sidecar.metrics, terms=sidecar.terms, reference=sidecar.reference)
 
 
 def _sidecar(path: Path) -> Sidecar:
@@ -196,6 +238,37 @@ def _sidecar(path: Path) -> Sidecar:
         return msgspec.json.decode(path.read_bytes(), type=Sidecar)
     except (msgspec.DecodeError, OSError) as error:
         raise ResultError(f"{path}: cannot be read ({error}); remove it to compare the bare CSV") from error
+
+
+def _overridden(terms: Terms, override: Override) -> Terms:
+    """Return `terms` with what a person states."""
+    assumed, objectives = terms.assumed, terms.objectives
+    if override.requests_per_day is not None:
+        assumed = msgspec.structs.replace(assumed, requests_per_day=override.requests_per_day)
+    if override.kg_co2e_per_kwh is not None:
+        assumed = msgspec.structs.replace(assumed, kg_co2e_per_kwh=override.kg_co2e_per_kwh)
+    if override.p95_latency_ms is not None:
+        objectives = msgspec.structs.replace(objectives, p95_latency_ms=override.p95_latency_ms)
+    return msgspec.structs.replace(terms, assumed=assumed, objectives=objectives)
+
+
+def _differing(left: Terms, right: Terms) -> str:
+    """Return the terms in which two results differ, with both values."""
+    one, two = flat(msgspec.to_builtins(left)), flat(msgspec.to_builtins(right))
+    keys = [key for key in one if one[key] != two.get(key)]
+    return ", ".join(f"{key}: {one[key]} against {two.get(key)}" for key in keys)
+
+
+def _without_reference(metrics: MetricSet, reference: str) -> MetricSet:
+    """Return `metrics` without what was measured against another baseline than the one compared with."""
+    why = missing(f"measured against {reference}, which is not the baseline of this comparison")
+    lost = {name: why for name in ("mean_kl", "top1_agreement") if name in metrics.values}
+    return msgspec.structs.replace(metrics, values=metrics.values | lost)
+
+
+def _origin(folder: Path, system: str) -> str:
+    """Return a system's name for messages and references: the run folder's stamp and the system."""
+    return f"{folder.resolve().name}/{system}"
 
 
 def _by_system(folder: Path, names: Sequence[str]) -> dict[str, SystemRuns]:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from heapq import heappop, heappush
 
 from bench.clock import Clock, VirtualClock
+from bench.errors import EngineLost
 from bench.protocols import Admission, Engine, Policy
 from bench.records import Completion, Generation, Request
 from bench.serving.outcomes import Batch, describe, expired, failed, fault, served
@@ -122,6 +123,8 @@ class EngineLoop:
         generations: list[Generation] = []
         try:
             generations = list(self._engine.generate([ticket.request for ticket in tickets]))
+        except EngineLost:
+            raise
         except Exception as raised:  # noqa: BLE001 - whatever an engine raises is its requests' outcome
             # Keep the text only: the traceback holds the engine's frames, thus the device memory
             # that a retry after an out-of-memory needs.
@@ -133,10 +136,10 @@ class EngineLoop:
         else:
             middle = len(tickets) // 2
             for half in (tickets[:middle], tickets[middle:]):
-                self._retry(half)
+                self._retry(half, error)
 
-    def _retry(self, tickets: Sequence[Ticket]) -> None:
-        """Run what is left of a failed batch; its requests waited on, so some may have expired."""
+    def _retry(self, tickets: Sequence[Ticket], error: str) -> None:
+        """Run what is left of a batch that failed with `error`; some may have expired meanwhile."""
         now_s = self._clock.now_s()
         alive: list[Ticket] = []
         for ticket in tickets:
@@ -145,7 +148,7 @@ class EngineLoop:
             else:
                 ticket.answer(expired(ticket.request, ticket.sent_s, now_s, self._timeout_s))
         if alive:
-            self._serve(alive, "retry")
+            self._serve(alive, f"retry after {error}")
 
     def _deliver(self, tickets: Sequence[Ticket], generations: Sequence[Generation], batch: Batch) -> None:
         """Check the engine's answers one by one and pass them on."""

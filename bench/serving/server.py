@@ -59,6 +59,10 @@ class Server:
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()
 
+    def abandon(self) -> None:
+        """Reject what waits and stop, without waiting for the running batch: it may take minutes or hang."""
+        self._queue.discard()
+
     def __enter__(self) -> Server:
         self.start()
         return self

@@ -152,7 +152,8 @@ def offline_run(
     n = round(rps * 10)
     requests = [completion(0.0, (i + 1) / rps, uid=i, batch_id=i) for i in range(n)]
     facts = {"offline_started_s": 0.0, "offline_ended_s": 10.0} | meta.pop("facts", {})
-    run = window_run(requests, [], system=system, repeat=0, kind="offline", window=None, facts=facts, **meta)
+    meta |= {"kind": "offline", "window": None, "offered_rps": None}
+    run = window_run(requests, [], system=system, repeat=0, facts=facts, **meta)
     return Run(
         folder=run.folder, meta=run.meta, requests=run.requests, telemetry=run.telemetry, quality=table
     )

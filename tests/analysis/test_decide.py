@@ -2,82 +2,16 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
-from typing import Any
-
 import msgspec
 import pytest
 
 from bench.analysis.compare import compare
-from bench.analysis.comparison import Comparison
 from bench.analysis.csvfile import parse, render
-from bench.analysis.decide import WEIGHTS, Verdict, decide
+from bench.analysis.decide import WEIGHTS, decide
 from bench.analysis.metrics import METRICS, metric_set
-from bench.analysis.stats import mean_interval
-from bench.analysis.system import MetricSet, missing
 from bench.config import Objectives, Quality
-from bench.records import Value
 from tests.analysis.conftest import ASSUMED, LIMITS, OBJECTIVES, quality, system_runs
-
-Change = tuple[float, ...] | str
-
-
-@functools.cache
-def recorded(name: str) -> MetricSet:
-    runs = system_runs(name, table=quality(kl=1e-6), facts={"memory_total_gb": 141.0})
-    return metric_set(runs, ASSUMED, OBJECTIVES, origin=f"runs/{name}")
-
-
-def metrics(name: str, changes: Mapping[str, Change] | None = None, **fields: Any) -> MetricSet:
-    """Return a measured system with five repeats of p95 = 1000 ms and so on; changed figures as given.
-
-    A tuple holds the repeats' values, a string the reason why the figure is missing.
-    """
-    measured = recorded(name)
-    base: dict[str, Change] = {
-        "p50_latency_ms": (400.0, 401.0, 399.0, 400.0, 400.0),
-        "p95_latency_ms": (1000.0, 1001.0, 999.0, 1000.0, 1000.0),
-        "throughput_requests_per_sec": (2.0,),
-        "cost_per_1k_requests_usd": (0.5,),
-        "average_memory_gb": (20.0, 20.0, 20.0, 20.0, 20.0),
-        "estimated_energy_kwh_per_1k_requests": (0.03, 0.03, 0.03, 0.03, 0.03),
-        "error_rate": (0.0, 0.0, 0.0, 0.0, 0.0),
-    }
-    values = measured.values | {key: value_of(item) for key, item in (base | dict(changes or {})).items()}
-    return msgspec.structs.replace(measured, values=values, **fields)
-
-
-def value_of(item: Change) -> Value:
-    if isinstance(item, str):
-        return missing(item)
-    estimate = mean_interval(item)
-    return Value(
-        value=estimate.mean, source="measured", note="", low=estimate.low, high=estimate.high, n=estimate.n
-    )
-
-
-def judge(
-    changes: Mapping[str, Change] | None = None,
-    objectives: Objectives = OBJECTIVES,
-    baseline: MetricSet | None = None,
-    **fields: Any,
-) -> Verdict:
-    return decide(pair(changes, baseline, **fields), objectives, LIMITS)
-
-
-def pair(
-    changes: Mapping[str, Change] | None = None, baseline: MetricSet | None = None, **fields: Any
-) -> Comparison:
-    return compare(
-        baseline or metrics("baseline"), metrics("optimized", changes, **fields), ASSUMED, OBJECTIVES
-    )
-
-
-FASTER: dict[str, Change] = {
-    "throughput_requests_per_sec": (3.0,),
-    "cost_per_1k_requests_usd": (0.333,),
-}
+from tests.analysis.pairs import FASTER, Change, judge, metrics, pair
 
 
 def test_a_benefit_without_any_regression_or_drift_is_adopted() -> None:
@@ -93,14 +27,14 @@ def test_a_benefit_with_a_tolerated_regression_is_adopted_with_guardrails() -> N
     assert verdict.decision == "adopt with guardrails"
     assert "but p50 latency rises by 10.0 %" in verdict.binding
     assert verdict.guardrails[0].startswith("p50 latency is 10.0 % higher")
-    assert [effect.name for effect in verdict.regressions] == ["p50_latency_ms"]
+    assert [effect.name for effect in verdict.effects if effect.kind == "regression"] == ["p50_latency_ms"]
 
 
 def test_a_regression_of_any_metric_becomes_a_guardrail() -> None:
     verdict = judge(FASTER | {"average_memory_gb": (22.0, 22.0, 22.1)})
     assert verdict.decision == "adopt with guardrails"
     assert verdict.guardrails == (
-        "average memory rises by 10.2 % (95 % interval +9.5 to +10.9 %): watch it after the rollout.",
+        "average memory rises by 10.2 % (95 % interval +9.5 to +10.9 %); watch it after the rollout.",
     )
 
 
@@ -191,8 +125,8 @@ def test_an_objective_inside_the_p95_interval_is_not_enough_evidence_and_says_ho
     verdict = judge(FASTER | {"p95_latency_ms": (1100.0, 1150.0, 1250.0)})
     assert verdict.decision == "not enough evidence"
     assert verdict.binding.startswith("SLA: p95 latency 1167 ms (95 % interval 976.9 to 1356)")
-    # Half width 189.7 against a distance of 33.3: 3 · (189.7 / 33.3)² = 97.2.
-    assert verdict.settle == "about 98 repeats instead of 3 would settle it"
+    # A deviation of 76.4 against a distance of 33.3: t(22) / sqrt(23) is small enough, t(21) / sqrt(22) not.
+    assert verdict.settle == "about 23 repeats instead of 3 would settle it"
 
 
 def test_a_p95_on_its_objective_cannot_be_settled() -> None:
@@ -260,14 +194,14 @@ def test_a_system_against_itself_is_held_as_immaterial() -> None:
     same = metric_set(runs, ASSUMED, OBJECTIVES, origin="runs")
     verdict = decide(compare(same, same, ASSUMED), OBJECTIVES, LIMITS)
     assert verdict.decision == "hold"
-    assert verdict.benefits == verdict.regressions == ()
+    assert {effect.kind for effect in verdict.effects} == {"immaterial"}
 
 
 def test_the_score_is_the_weighted_improvement_and_its_weights_add_up() -> None:
     verdict = judge(FASTER)
     assert sum(WEIGHTS.values()) == pytest.approx(1.0)
     assert verdict.score is not None
-    assert verdict.score.value == pytest.approx(0.20 * 50 + 0.25 * 33.4)
+    assert verdict.score.value == pytest.approx(0.20 * 50 + 0.25 * 33.4 + 0.20 * 20)
     partly = judge(FASTER | {"estimated_energy_kwh_per_1k_requests": "no GPU"})
     assert partly.score is not None
     assert sum(partly.score.weights.values()) == pytest.approx(1.0)
@@ -281,7 +215,7 @@ def test_too_little_that_can_be_compared_has_no_score() -> None:
 
 
 def test_the_threshold_is_the_callers() -> None:
-    comparison = pair({"throughput_requests_per_sec": (2.14,)})
+    comparison = pair({"average_memory_gb": (18.6, 18.6, 18.6)})
     assert decide(comparison, OBJECTIVES, LIMITS).decision == "adopt"
     assert decide(comparison, OBJECTIVES, LIMITS, material_pct=10.0).decision == "hold"
 

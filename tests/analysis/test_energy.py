@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bench.analysis import energy
-from bench.analysis.recorded import Series
+from bench.analysis.recorded import Series, coverage
 from bench.records import Interval, Sample
 from tests.analysis.conftest import WINDOW, constant_power, number, sample, steady, window_run
 
@@ -126,9 +126,9 @@ def test_rapl_packages_and_dram_add_up_on_a_cpu() -> None:
 
 def test_coverage_counts_gaps_and_uncovered_ends() -> None:
     full = Series(np.arange(10.0, 20.01, 0.1), np.ones(101))
-    assert energy.coverage(full, WINDOW) == pytest.approx(1.0)
-    assert energy.coverage(full, Interval(start_s=10, end_s=40)) == pytest.approx(1 / 3, abs=0.01)
-    assert energy.coverage(Series(np.array([]), np.array([])), WINDOW) == 0.0
+    assert coverage(full, WINDOW) == pytest.approx(1.0)
+    assert coverage(full, Interval(start_s=10, end_s=40)) == pytest.approx(1 / 3, abs=0.01)
+    assert coverage(Series(np.array([]), np.array([])), WINDOW) == 0.0
 
 
 def test_counter_and_power_are_held_against_each_other() -> None:

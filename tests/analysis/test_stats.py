@@ -8,12 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis.stats import (
+    MAX_REPEATS,
     block_interval,
     integral,
     mean_interval,
     minimum_count,
     percentile,
     rate_interval,
+    repeats_needed,
     t_quantile,
     time_weighted_mean,
 )
@@ -73,6 +75,23 @@ def test_students_interval_covers_the_mean_as_often_as_it_says() -> None:
         assert estimate.high is not None
         hits += estimate.low <= 10.0 <= estimate.high
     assert 930 <= hits <= 970
+
+
+@pytest.mark.parametrize(("n", "half", "target", "needed"), [(3, 4.30265, 1.0, 15), (2, 12.7062, 12.0, 3)])
+def test_the_repeats_that_an_interval_needs_count_with_students_t(
+    n: int, half: float, target: float, needed: int
+) -> None:
+    # The deviation is sqrt(n): t(14) · sqrt(3 / 15) is 0.959, t(13) · sqrt(3 / 14) just above 1.
+    assert repeats_needed(n, half, target, MAX_REPEATS) == needed
+    deviation = math.sqrt(n)
+    assert t_quantile(needed - 1) * deviation / math.sqrt(needed) <= target
+    assert needed == n + 1 or t_quantile(needed - 2) * deviation / math.sqrt(needed - 1) > target
+
+
+def test_an_interval_that_cannot_be_narrowed_enough_has_no_number_of_repeats() -> None:
+    assert repeats_needed(3, 4.3, 0.01, MAX_REPEATS) is None
+    assert repeats_needed(3, 4.3, 0.0, MAX_REPEATS) is None
+    assert repeats_needed(1, 4.3, 1.0, MAX_REPEATS) is None
 
 
 def test_blocks_widen_the_interval_of_correlated_values() -> None:

@@ -12,7 +12,7 @@ import pynvml
 import pytest
 
 from bench.errors import NotAvailable
-from bench.meters.nvml import GpuInfo, list_gpus, open_gpu, probe_nvml
+from bench.meters.nvml import GpuInfo, open_gpu, probe_nvml
 from tests import fake_nvml
 from tests.meters.conftest import ModelledNvml
 
@@ -33,7 +33,7 @@ def test_without_a_library_the_probe_says_so_and_opening_is_refused() -> None:
     assert not status.available
     assert status.reason is not None
     assert "libnvidia-ml.so.1" in status.reason
-    assert list_gpus() == []
+    assert probe_nvml().gpus == ()
     with pytest.raises(NotAvailable, match=r"libnvidia-ml\.so\.1"):
         open_gpu(fake_nvml.uuid(0))
 
@@ -75,9 +75,9 @@ def test_the_probe_lists_the_gpus_and_marks_a_modelled_library(nvml: ModelledNvm
     status = probe_nvml()
     assert status.available
     assert (status.driver, status.nvml, status.simulated) == ("590.00-fake", "13.590.00-fake", True)
-    assert list_gpus() == [
+    assert status.gpus == tuple(
         GpuInfo(index=i, uuid=fake_nvml.uuid(i), name="Modelled GPU", memory_total_gb=80.0) for i in (0, 1)
-    ]
+    )
     assert nvml.sessions == 0
 
 

@@ -1,10 +1,11 @@
 """What the harness costs the system that it measures: the same batches bare and through the harness.
 
-`make perf` runs the shipped model in FP32 on one thread over the same batches in three ways, in turn: the
-bare engine called in a loop; the server with queue, futures and engine thread; and that with the sampler
-reading the host at 10 Hz. The ratio of a pair is the time through the harness over the time bare; reported
-is the median over the pairs with a 95 % interval of the median by order statistics. Nothing here asserts a
-speed: it prints a line each and writes `results/perf/latest.json`.
+`make perf` runs the shipped model in FP32 on one thread over the same batches in three ways, in turn: bare
+`model.generate` in a loop; the server with queue, futures, engine thread and the hook that takes each
+token's time; and that with the sampler reading the host at 10 Hz (NVML needs a GPU and is not in it). The
+ratio of a pair is the time through the harness over the time bare; reported is the median over the pairs
+with a 95 % interval of the median by order statistics. Nothing here asserts a speed: it prints a line each
+and writes `results/perf/latest.json`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import math
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,21 +41,39 @@ BATCH = 4
 BATCHES = 4
 INPUT_TOKENS, OUTPUT_TOKENS = 160, 48
 CLOCK = WallClock()
-Way = Callable[[Engine, Sequence[Request]], float]
 
 
-def bare(engine: Engine, requests: Sequence[Request]) -> float:
-    """Return the seconds that the engine alone takes for `requests`, batch by batch."""
+@dataclass(frozen=True)
+class Subject:
+    """The model, and the engine around it."""
+
+    model: Any
+    engine: Engine
+
+
+Way = Callable[[Subject, Sequence[Request]], float]
+
+
+def bare(subject: Subject, requests: Sequence[Request]) -> float:
+    """Return the seconds that `model.generate` alone takes for the same padded batches, without any hook."""
+    import torch
+    from transformers import GenerationConfig
+
+    config = GenerationConfig(
+        max_new_tokens=OUTPUT_TOKENS, min_new_tokens=OUTPUT_TOKENS, do_sample=False, pad_token_id=0
+    )
     started_s = CLOCK.now_s()
     for start in range(0, len(requests), BATCH):
-        engine.generate(requests[start : start + BATCH])
+        ids = torch.tensor([request.prompt_ids for request in requests[start : start + BATCH]])
+        with torch.inference_mode():
+            subject.model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
     return CLOCK.now_s() - started_s
 
 
-def served(engine: Engine, requests: Sequence[Request]) -> float:
+def served(subject: Subject, requests: Sequence[Request]) -> float:
     """Return the seconds for the same batches through queue, policy, engine thread and futures."""
     policy = DynamicBatching(max_size=BATCH, max_wait_ms=1000)
-    server = Server(policy, engine, CLOCK, queue_limit=len(requests), timeout_s=math.inf)
+    server = Server(policy, subject.engine, CLOCK, queue_limit=len(requests), timeout_s=math.inf)
     futures = [server.submit(request) for request in requests]
     started_s = CLOCK.now_s()
     server.start()
@@ -66,26 +86,26 @@ def served(engine: Engine, requests: Sequence[Request]) -> float:
     return ended_s - started_s
 
 
-def sampled(engine: Engine, requests: Sequence[Request]) -> float:
+def sampled(subject: Subject, requests: Sequence[Request]) -> float:
     """Return the seconds of `served` with the host's meter read at 10 Hz beside it."""
     sampler = Sampler({"host": HostMeter()}, CLOCK, 0.1)
     sampler.start()
     try:
-        return served(engine, requests)
+        return served(subject, requests)
     finally:
         sampler.stop()
 
 
-def ratios(engine: Engine, requests: Sequence[Request], way: Way, pairs: int) -> list[float]:
+def ratios(subject: Subject, requests: Sequence[Request], way: Way, pairs: int) -> list[float]:
     """Return `way` over `bare` for each of `pairs` interleaved pairs, whose order alternates."""
     found = []
     for number in range(pairs):
         if number % 2:
-            other = way(engine, requests)
-            alone = bare(engine, requests)
+            other = way(subject, requests)
+            alone = bare(subject, requests)
         else:
-            alone = bare(engine, requests)
-            other = way(engine, requests)
+            alone = bare(subject, requests)
+            other = way(subject, requests)
         found.append(other / alone)
     return found
 
@@ -107,13 +127,13 @@ def main() -> None:
     args = parser.parse_args()
     use_cpu_threads(1)
     loaded = load_model(Model(id="tiny"), PRECISIONS["fp32"](), "sdpa", "cpu")
-    engine = GenerateEngine(loaded, CLOCK)
+    subject = Subject(loaded.model, GenerateEngine(loaded, CLOCK))
     requests = draw_saturating(_traffic(loaded), n=BATCH * BATCHES)
-    bare(engine, requests)  # warm-up
+    bare(subject, requests)  # warm-up
     machine = f"{provenance.cpu_model()}, 1 thread"
     results: dict[str, dict[str, Any]] = {}
     for name, way in {"serving over bare": served, "serving and sampling over bare": sampled}.items():
-        found = ratios(engine, requests, way, args.pairs)
+        found = ratios(subject, requests, way, args.pairs)
         low, high = median_interval(found)
         results[name] = {
             "ratio": statistics.median(found),

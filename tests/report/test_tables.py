@@ -117,10 +117,26 @@ def test_markdown_holds_the_same_and_escapes_its_marks(pair: tuple[Comparison, V
     assert "| p95 latency, ms | 500 | 400 | -20.0 % better | -24.1 to -15.7 % | measured |" in text
     assert "| energy, kWh | " in text
     assert "**Doubts**" in text
+    for gate in verdict.gates:
+        assert f"| {gate.name} | {gate.outcome} | " in text
+    assert verdict.score is not None
+    assert f"Score (secondary): {verdict.score.value:+.1f} %, weights: p95 latency 25 %" in text
+    for title in ("Guardrails", "Tradeoffs", "Doubts"):
+        assert f"**{title}**" in text
     odd = MetricSet(name="a|b*c", origin="o", values={"m|x": Value(value=1.0, source="stated", note="")})
     escaped = to_markdown(*judged(odd, odd))
     assert r"a\|b\*c" in escaped
     assert r"m\|x" in escaped
+
+
+def test_what_would_settle_the_verdict_is_said_in_both() -> None:
+    comparison, verdict = judged(
+        measured("baseline", (0.5, 0.5, 0.5), 2), measured("optimized", (1.1, 1.15, 1.25), 3)
+    )
+    assert verdict.decision == "not enough evidence"
+    line = f"To settle it: {verdict.settle}."
+    assert line in to_markdown(comparison, verdict).splitlines()
+    assert line in flat(plain_text(render_comparison(comparison, verdict), width=200))
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,28 @@ def test_a_saturated_run_counts_whole_full_batches_after_the_warm_up() -> None:
     assert all(c.admit_reason == "size" for c in inside)
 
 
+def test_nobody_waits_for_a_saturated_runs_requests_so_no_timeout_or_queue_limit_applies() -> None:
+    clock, drive = WallClock(), Drive()
+    slow = FakeEngine(clock, decode_s=0.02)
+    drive_offline(drive, subject(slow, clock, timeout_s=0.01, queue_limit=1), quiet)
+    counted = [c for c in drive.completions if c.batch_id is not None]
+    assert len(counted) >= 8
+    assert {c.status for c in counted} == {"ok"}
+
+
+def test_an_interrupt_does_not_wait_for_the_running_batch() -> None:
+    clock, drive = WallClock(), Drive()
+
+    def interrupt(phase: str, elapsed_s: float = 0.0, total_s: float | None = None, detail: str = "") -> None:
+        if elapsed_s > 0.2:
+            raise KeyboardInterrupt
+
+    engine = FakeEngine(clock, decode_s=5.0)
+    with pytest.raises(KeyboardInterrupt):
+        drive_window(drive, subject(engine, clock), interrupt, rate_rps=40, repeat=1)
+    assert clock.now_s() < 4
+
+
 def test_a_saturated_run_never_repeats_a_request() -> None:
     clock, drive = WallClock(), Drive()
     drive_offline(drive, subject(FakeEngine(clock, decode_s=STEP_S), clock), quiet)

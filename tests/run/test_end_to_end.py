@@ -188,6 +188,36 @@ def test_a_simulated_result_is_not_compared_with_a_measured_one(simulated: Path,
     assert done.stderr.count("\n") == 1
 
 
+def test_a_model_that_cannot_be_had_is_one_line_with_the_remedy_and_leaves_nothing(tmp_path: Path) -> None:
+    done = bench(
+        "run", config(tmp_path), "--model", "nobody/nothing", "--results", tmp_path / "results", "--quiet"
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("bench: nobody/nothing: ")
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "results" / "runs" / "short").iterdir())
+
+
+def test_one_system_without_a_tokenizer_is_measured_and_its_quality_is_missing_with_the_reason(
+    tmp_path: Path,
+) -> None:
+    tiny = Path(__file__).parents[2] / "bench" / "data" / "tiny"
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("config.json", "generation_config.json", "model.safetensors"):
+        (model / name).write_bytes((tiny / name).read_bytes())
+    text = config(tmp_path, id=f'"{model}"', prompts='"random"', window_s="1").read_text()
+    path = tmp_path / "short.toml"
+    path.write_text(text.partition("[systems.optimized]")[0])
+    done = bench("run", path, "--results", tmp_path / "results", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert "one system only" in done.stderr
+    values = rows(tmp_path / "results" / "baseline_inference_metrics.csv")
+    assert float(values["throughput_requests_per_sec"][0]) > 0
+    assert values["perplexity"][0] == ""
+    assert "tokenizer" in values["perplexity"][1]
+
+
 def wait_for(condition: Callable[[], object], what: str, timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():

@@ -1,0 +1,163 @@
+"""From run folders to CSVs and comparisons: order, terms and references survive the way through files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pyarrow.parquet as pq
+import pytest
+
+from bench import store
+from bench.config import decode_experiment
+from bench.errors import ResultError
+from bench.records import Run
+from bench.run.results import (
+    Override,
+    judge_experiment,
+    judge_paths,
+    metric_sets,
+    write_csvs,
+)
+from tests.analysis.conftest import PRICE, quality, system_runs
+
+
+def experiment_folder(
+    tmp_path: Path, names: tuple[str, str] = ("old", "new"), *, requests_per_day: float = 86_400
+) -> Path:
+    """Write an experiment with two recorded systems; the second has half the latency and a KL."""
+    folder = tmp_path / "runs" / "demo" / "20260101T000000Z-abc"
+    written = {
+        "name": "demo",
+        "workload": {"requests_per_day": requests_per_day, "input_tokens": "x", "output_tokens": "y"},
+        "model": {"id": "m"},
+        "systems": {names[0]: {"precision": "fp16"}, names[1]: {"precision": "int8"}},
+        "objectives": {"p95_latency_ms": 1200},
+    }
+    config = msgspec.to_builtins(decode_experiment(written, "demo.toml"))
+    store.write_experiment(
+        folder,
+        store.ExperimentMeta(
+            schema=store.SCHEMA,
+            name="demo",
+            config_file="demo.toml",
+            config=config,
+            written=written,
+            argv=["bench", "run", "demo.toml"],
+            provenance={"commit": "abc"},
+            price=msgspec.to_builtins(PRICE),
+            rate_rps=1.0,
+        ),
+    )
+    one = system_runs(names[0], (0.8, 0.82, 0.81), table=quality())
+    two = system_runs(names[1], (0.4, 0.41, 0.42), rps=4.0, table=quality(kl=0.001))
+    for system in (one, two):
+        for run in [system.offline, *system.windows]:
+            assert run is not None
+            write(folder, run)
+    return folder
+
+
+def write(folder: Path, run: Run) -> None:
+    name = "offline" if run.meta.kind == "offline" else str(run.meta.repeat)
+    store.write_run(folder / f"{run.meta.system}.{name}", run.meta, [], [])
+    target = folder / f"{run.meta.system}.{name}"
+    pq.write_table(run.requests, target / "requests.parquet")
+    pq.write_table(run.telemetry, target / "telemetry.parquet")
+    if run.quality is not None:
+        pq.write_table(run.quality, target / "quality.parquet")
+
+
+def csvs(folder: Path, target: Path) -> list[Path]:
+    return write_csvs(folder, target)
+
+
+def test_the_first_system_of_the_file_is_the_baseline_whatever_its_name(tmp_path: Path) -> None:
+    folder = experiment_folder(tmp_path, ("old", "new"))
+    assert list(metric_sets(folder)) == ["old", "new"]
+    (judged,) = judge_experiment(folder)
+    assert (judged.comparison.baseline.name, judged.comparison.optimized.name) == ("old", "new")
+    old, new = csvs(folder, tmp_path)
+    assert [old.name, new.name] == ["baseline_inference_metrics.csv", "optimized_inference_metrics.csv"]
+    assert old.read_text().startswith("metric,baseline_value,notes")
+    assert new.read_text().startswith("metric,optimized_value,notes")
+
+
+def test_untouched_csvs_compare_like_the_run_they_were_made_from(tmp_path: Path) -> None:
+    folder = experiment_folder(tmp_path)
+    old, new = csvs(folder, tmp_path)
+    from_csv = judge_paths(old, new, Override())
+    (from_run,) = judge_experiment(folder)
+    assert from_csv.comparison.rows == from_run.comparison.rows
+    assert from_csv.verdict == from_run.verdict
+    assert from_csv.comparison.rows["p95_latency_ms"].change.low is not None
+    assert not any(doubt.key == "edited csv" for doubt in from_csv.comparison.doubts)
+
+
+def test_an_edited_csv_is_taken_as_stated_and_doubted(tmp_path: Path) -> None:
+    old, new = csvs(experiment_folder(tmp_path), tmp_path)
+    new.write_text(new.read_text().replace("p50_latency_ms,4", "p50_latency_ms,1", 1))
+    judged = judge_paths(old, new, Override())
+    assert any(doubt.key == "edited csv" for doubt in judged.comparison.doubts)
+    assert judged.comparison.rows["p50_latency_ms"].change.low is None
+
+
+def test_csvs_without_their_meta_are_bare(tmp_path: Path) -> None:
+    old, new = csvs(experiment_folder(tmp_path), tmp_path)
+    for path in (old, new):
+        path.with_suffix(".meta.json").unlink()
+    judged = judge_paths(old, new, Override(requests_per_day=1000))
+    assert judged.comparison.requests_per_day == 1000
+    assert judged.verdict.on_point_values
+
+
+def test_the_wrong_way_round_is_refused(tmp_path: Path) -> None:
+    old, new = csvs(experiment_folder(tmp_path), tmp_path)
+    with pytest.raises(ResultError, match="its column is optimized_value, expected baseline_value"):
+        judge_paths(new, old, Override())
+    with pytest.raises(ResultError, match="its column is baseline_value, expected optimized_value"):
+        judge_paths(old, old, Override())
+
+
+def test_stated_terms_recompute_a_run_and_are_refused_for_a_csv_with_its_own(tmp_path: Path) -> None:
+    folder = experiment_folder(tmp_path)
+    (own,) = judge_experiment(folder)
+    (stated,) = judge_experiment(folder, Override(requests_per_day=864_000))
+    row = "cost_provisioned_per_1k_requests_usd"
+    assert own.comparison.requests_per_day == 86_400
+    assert stated.comparison.requests_per_day == 864_000
+    assert stated.comparison.rows[row].baseline.value != own.comparison.rows[row].baseline.value
+    old, new = csvs(folder, tmp_path)
+    with pytest.raises(ResultError, match="compare its run folder"):
+        judge_paths(old, new, Override(requests_per_day=864_000))
+
+
+def test_results_made_under_different_terms_are_refused_unless_allowed(tmp_path: Path) -> None:
+    one = experiment_folder(tmp_path / "one")
+    two = experiment_folder(tmp_path / "two", requests_per_day=1_000_000)
+    with pytest.raises(ResultError, match=r"assumed\.requests_per_day: 86400\.0 against 1000000\.0"):
+        judge_paths(one / "old", two / "new", Override())
+    judged = judge_paths(one / "old", two / "new", Override(), ["terms", "workload"])
+    assert judged.comparison.requests_per_day == 1_000_000
+
+
+def test_quality_against_another_baseline_does_not_count_for_this_comparison(tmp_path: Path) -> None:
+    folder = experiment_folder(tmp_path)
+    judged = judge_paths(folder / "new", folder / "new", Override())
+    lost = judged.comparison.rows["mean_kl"].optimized
+    assert lost.value is None
+    assert "/old, which is not the baseline of this comparison" in lost.note
+    kept = judge_paths(folder / "old", folder / "new", Override())
+    assert kept.comparison.rows["mean_kl"].optimized.value == pytest.approx(0.001)
+
+
+def test_an_unknown_system_and_a_folder_without_runs_are_named(tmp_path: Path) -> None:
+    folder = experiment_folder(tmp_path)
+    with pytest.raises(ResultError, match="no such system in this run; it has old, new"):
+        judge_paths(folder / "newer", folder, Override())
+    with pytest.raises(ResultError, match="is this a run folder"):
+        judge_experiment(tmp_path)
+    for path in folder.glob("*/run.json"):
+        path.unlink()
+    with pytest.raises(ResultError, match="no ended job"):
+        judge_experiment(folder)
