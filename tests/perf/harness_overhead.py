@@ -38,7 +38,7 @@ from bench.workload.prompts import RandomTokens
 from bench.workload.schedule import Traffic, draw_saturating
 
 BATCH = 4
-BATCHES = 4
+BATCHES = 1
 INPUT_TOKENS, OUTPUT_TOKENS = 160, 48
 CLOCK = WallClock()
 
@@ -122,7 +122,7 @@ def median_interval(values: Sequence[float]) -> tuple[float, float]:
 def main() -> None:
     """Measure, print a line each, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=20, help="interleaved pairs per way")
+    parser.add_argument("--pairs", type=int, default=120, help="interleaved pairs per way")
     parser.add_argument("--out", type=Path, default=Path("results/perf/latest.json"))
     args = parser.parse_args()
     use_cpu_threads(1)
@@ -140,7 +140,7 @@ def main() -> None:
             "low": low,
             "high": high,
             "repeats": args.pairs,
-            "unit": f"time of {BATCHES} batches of {BATCH}, {INPUT_TOKENS}+{OUTPUT_TOKENS} tokens, tiny fp32",
+            "unit": f"time of {BATCHES} batch of {BATCH}, {INPUT_TOKENS}+{OUTPUT_TOKENS} tokens, tiny fp32",
             "machine": machine,
         }
         print(f"{name}: {results[name]['ratio']:.4f} (95 % {low:.4f} to {high:.4f}, {args.pairs} pairs)")
