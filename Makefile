@@ -33,6 +33,7 @@ compare: $(STAMP)  ## compare the two CSVs under results/
 	$(BENCH) compare results/baseline_inference_metrics.csv results/optimized_inference_metrics.csv $(ARGS)
 
 summarize: $(STAMP)  ## rebuild the CSVs of a run folder from its raw data (RUN=…)
+	@test -n "$(RUN)" || { echo "name a run folder: make summarize RUN=results/runs/…/…" >&2; exit 2; }
 	$(BENCH) summarize $(RUN) $(ARGS)
 
 perf: $(STAMP)  ## what the harness itself costs, as ratios measured side by side

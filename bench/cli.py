@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.errors import BenchError
+from bench.units import MINUTE_S
 
 app = typer.Typer(
     name="bench",
@@ -70,7 +71,7 @@ def run(
     from bench.run.results import judge_experiment, write_csvs
 
     if (config is None) == (resume is None):
-        raise typer.BadParameter("give an experiment file, or --resume FOLDER")
+        raise typer.BadParameter("give either an experiment file or --resume FOLDER")
     if resume is not None:
         if model is not None:
             raise typer.BadParameter("a resumed run keeps its model; start a new one for another")
@@ -82,8 +83,10 @@ def run(
         parts = assemble(config, model_id=model)
         folder = new_folder(parts, results)
     console = _console(stderr=True)
+    plan_s = planned_s(parts)
     console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
-    with RunProgress(console, planned_s=planned_s(parts), quiet=quiet) as progress:
+    console.print(f"{len(plan_s)} jobs, {sum(plan_s.values()) / MINUTE_S:.0f} minutes plus loading and drain")
+    with RunProgress(console, planned_s=plan_s, quiet=quiet) as progress:
         failures = run_experiment(parts, folder, progress.watch)
     write_csvs(folder, folder)
     for path in write_csvs(folder, results):
@@ -145,10 +148,12 @@ def compare(
         list[str] | None, typer.Option(help="Compare although this differs, e.g. gpu (repeatable).")
     ] = None,
     requests_per_day: Annotated[
-        float | None, typer.Option(min=1, help="Daily volume (else 250,000).")
+        float | None, typer.Option(min=1, max=1e15, help="Daily volume (else 250,000).")
     ] = None,
-    kg_co2e_per_kwh: Annotated[float | None, typer.Option(min=0, help="Grid (else 0.40).")] = None,
-    p95_latency_ms: Annotated[float | None, typer.Option(min=0, help="Objective (else 1200).")] = None,
+    kg_co2e_per_kwh: Annotated[float | None, typer.Option(min=0, max=10, help="Grid (else 0.40).")] = None,
+    p95_latency_ms: Annotated[
+        float | None, typer.Option(min=0.001, max=1e9, help="Objective (else 1200).")
+    ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Show every metric, not the headline only.")] = False,
 ) -> None:

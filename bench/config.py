@@ -154,6 +154,8 @@ class Experiment(_Table, frozen=True):
         """Refuse an experiment without systems."""
         if not self.systems:
             raise ValueError("at least one [systems.NAME] table is needed")
+        if "baseline" in self.systems and self.baseline != "baseline":
+            raise ValueError("the first system is the baseline: [systems.baseline] must come before others")
 
     @property
     def baseline(self) -> str:
@@ -228,10 +230,12 @@ def _explain(message: str, target: type, prefix: str) -> str:
         name = match.group(1)
         known = _field_names(target, dotted)
         key = f"{full}.{name}" if full else name
-        return f"{key} is an unknown key; valid here: {', '.join(known)}{_nearest(name, known)}"
+        return f"{key} is an unknown key; valid here: {', '.join(known) or 'none'}{_nearest(name, known)}"
     if match := re.search(r"missing required field `(.+?)`", text):
         key = f"{full}.{match.group(1)}" if full else match.group(1)
         return f"{key} is missing; it is required"
+    if "matching regex" in text:
+        text = "must be lower-case letters, digits, '_' and '-' (and '.' in name), as it names files"
     lowered = text[:1].lower() + text[1:]
     return f"{full or 'the file'}: {lowered}"
 

@@ -22,7 +22,8 @@ def section(run: str) -> str:
     """Return the section for the run folder `run`: verdict, table, machine, versions, command."""
     meta = store.read_experiment(ROOT / run)
     (judged,) = judge_experiment(ROOT / run)
-    report = to_markdown(judged.comparison, judged.verdict).partition("| per day |")[0].strip()
+    table = to_markdown(judged.comparison, judged.verdict).partition("\n\n| per day |")[0]
+    report = table.partition("\n\n| gate |")[0].strip()
     facts = meta.provenance
     packages = facts["packages"]
     versions = ", ".join(f"{name} {packages[name]}" for name in ("torch", "transformers", "bitsandbytes"))

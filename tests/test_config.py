@@ -97,6 +97,12 @@ def test_a_file_without_systems_is_refused(tmp_path: Path) -> None:
         load(write(tmp_path, text))
 
 
+def test_a_system_called_baseline_that_is_not_the_first_is_refused(tmp_path: Path) -> None:
+    text = MINIMAL.replace("systems.baseline", "systems.x").replace("systems.optimized", "systems.baseline")
+    with pytest.raises(ConfigError, match="must come before others"):
+        load(write(tmp_path, text))
+
+
 def test_a_missing_file_and_a_binary_file_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load(tmp_path / "nowhere.toml")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 
+from bench.run.results import write_csvs
 from tests.readme import README, ROOT, updated
 
 TEXT = README.read_text(encoding="utf-8")
@@ -16,6 +18,14 @@ def test_it_has_at_most_200_lines() -> None:
 
 def test_its_result_table_is_that_of_the_committed_run() -> None:
     assert updated(TEXT) == TEXT, "run: python -m tests.readme"
+
+
+def test_the_committed_csvs_are_rebuilt_bit_for_bit_from_their_raw_data(tmp_path: Path) -> None:
+    found = re.search(r"<!-- results: (\S+) -->", TEXT)
+    assert found
+    run = ROOT / found.group(1)
+    for path in write_csvs(run, tmp_path):
+        assert path.read_bytes() == (run / path.name).read_bytes(), "run: bench summarize, then commit"
 
 
 def test_every_file_that_it_links_or_names_is_in_the_repository() -> None:

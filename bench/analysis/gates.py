@@ -42,8 +42,17 @@ def judge(comparison: Comparison, objectives: Objectives, quality: Quality) -> t
         load(comparison),
         sla(comparison, objectives),
         output_quality(comparison, quality),
+        *plausibility(comparison),
         energy(comparison),
     )
+
+
+def plausibility(comparison: Comparison) -> tuple[Gate, ...]:
+    """Hold stated figures that contradict one another, as a median above its p95; no gate where none do."""
+    if not (comparison.baseline.bare or comparison.optimized.bare):
+        return ()
+    broken = [doubt.text for doubt in comparison.doubts if doubt.key == "order"]
+    return (Gate(name="plausibility", outcome="not measured", text="; ".join(broken)),) if broken else ()
 
 
 def comparability(comparison: Comparison) -> Gate:
@@ -86,6 +95,11 @@ def load(comparison: Comparison) -> Gate:
         text = "no repeat of the optimized system was completed at the common rate"
         return Gate(name="load", outcome="not measured", text=text)
     if not comparison.optimized.saturated:
+        grew = [doubt.text for doubt in comparison.doubts if doubt.key == "saturation"]
+        ours = [text for text in grew if text.startswith((f"{comparison.optimized.name}: ", "both: "))]
+        if ours:
+            settle = "lower the load, or lengthen protocol.window_s"
+            return Gate(name="load", outcome="unclear", text=ours[0], settle=settle)
         return Gate(name="load", outcome="pass", text="the queue does not grow at the common rate")
     if comparison.baseline.saturated:
         text = "both systems saturate at the common rate, so neither has a latency; lower the load"

@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from bench.analysis.numbers import shown
 from bench.analysis.recorded import column
 from bench.analysis.stats import block_interval
 from bench.analysis.summary import origin
@@ -47,7 +48,8 @@ def _against_baseline(system: SystemRuns, name: str) -> Value:
     estimate = block_interval(values)
     note = f"{_origin(system)}; against the baseline on {len(values)} positions"
     if estimate.low is not None:
-        note += f"; 95 % interval from {estimate.n} blocks"
+        ends = f"{shown(estimate.low)} to {shown(estimate.high)}"
+        note += f"; 95 % interval {ends} from {estimate.n} blocks"
     return Value(
         value=estimate.mean,
         source=_source(system),

@@ -56,11 +56,11 @@ def resolve_device(wanted: str) -> Device:
 
     present = torch.cuda.is_available()
     if wanted == "cuda" and not present:
-        build = "no CUDA GPU is visible to torch" if torch.version.cuda else "this torch is a CPU build"
-        raise NotAvailable(
-            f'model.device = "cuda": {build}; check `nvidia-smi` and CUDA_VISIBLE_DEVICES, '
-            f'or set device = "cpu"'
-        )
+        if torch.version.cuda:
+            why = "no CUDA GPU is visible to torch; check `nvidia-smi` and CUDA_VISIBLE_DEVICES"
+        else:
+            why = "this torch is a CPU build; install its CUDA build on a machine with a GPU"
+        raise NotAvailable(f'model.device = "cuda": {why}, or set device = "cpu"')
     return "cuda" if present and wanted != "cpu" else "cpu"
 
 

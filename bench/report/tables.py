@@ -54,7 +54,7 @@ def render_comparison(comparison: Comparison, verdict: Verdict, *, every: bool =
     """
     parts: list[RenderableType] = [
         _table(comparison, every=every),
-        _day(comparison),
+        *([_day(comparison)] if any(_day_rows(comparison)) else []),
         _verdict(verdict),
         _gates(verdict),
     ]
@@ -76,8 +76,9 @@ def to_markdown(comparison: Comparison, verdict: Verdict, *, every: bool = False
     for row in _shown_rows(comparison, every=every):
         cells = (row.title, *_values(row), _change(row), _interval(row), _source(row, comparison))
         lines.append("| " + " | ".join(_md(cell) for cell in cells) + " |")
-    lines += ["", f"| per day | {one} | {two} | saved |", "|---|---:|---:|---:|"]
-    lines += ["| " + " | ".join(_md(cell) for cell in day) + " |" for day in _day_rows(comparison)]
+    if days := list(_day_rows(comparison)):
+        lines += ["", f"| per day | {one} | {two} | saved |", "|---|---:|---:|---:|"]
+        lines += ["| " + " | ".join(_md(cell) for cell in day) + " |" for day in days]
     lines += ["", "| gate | outcome | because |", "|---|---|---|"]
     lines += [f"| {gate.name} | {gate.outcome} | {_md(gate.text)} |" for gate in verdict.gates]
     lines += ["", " ".join(_md(line) for line in _scale(verdict))]

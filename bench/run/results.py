@@ -73,15 +73,19 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     reference: str | None = None
 
 
-DEFAULT_REQUESTS_PER_DAY = 250_000.0
 BARE = Terms(
     assumed=Assumed(
         usd_per_gpu_hour=missing("a bare CSV states its cost itself"),
-        requests_per_day=DEFAULT_REQUESTS_PER_DAY,
+        requests_per_day=250_000,
     ),
     objectives=Objectives(p95_latency_ms=1200),
 )
 """The terms of two bare CSVs: those of the published evaluation exercise."""
+DEFAULTS = Doubt(
+    key="default terms",
+    text="both are judged by defaults: p95 latency at most 1200 ms, 250,000 requests a day, 0.4 kg CO2e/kWh",
+    remedy="state your own: --p95-latency-ms, --requests-per-day, --kg-co2e-per-kwh",
+)
 
 
 def metric_sets(folder: Path, terms: Terms | None = None) -> dict[str, MetricSet]:
@@ -90,7 +94,12 @@ def metric_sets(folder: Path, terms: Terms | None = None) -> dict[str, MetricSet
     terms = terms or terms_of(meta)
     by_system = _by_system(folder, list(meta.config["systems"]))
     return {
-        name: metric_set(system, terms.assumed, terms.objectives, origin=_origin(folder, name))
+        name: _with_unfinished(
+            metric_set(system, terms.assumed, terms.objectives, origin=_origin(folder, name)),
+            system,
+            1 + meta.config["protocol"]["repeats"],
+            folder,
+        )
         for name, system in by_system.items()
     }
 
@@ -147,6 +156,8 @@ def judge_experiment(
     folder: Path, override: Override | None = None, allow_different: Sequence[str] = ()
 ) -> list[Judged]:
     """Compare every other system of an experiment's folder with its baseline."""
+    if folder.is_file():
+        raise ResultError(f"{folder}: is one CSV; name the optimized one too, or give a run folder alone")
     terms = _overridden(terms_of(store.read_experiment(folder)), override or Override())
     baseline, *others = metric_sets(folder, terms).values()
     return [_judge(baseline, other, terms, allow_different) for other in others]
@@ -170,10 +181,25 @@ def judge_paths(
             "or allow it by name (terms)"
         )
     terms = right.terms or left.terms or _overridden(BARE, override)
+    if left.terms is None and right.terms is None and override == Override():
+        left = Subject(metrics=msgspec.structs.replace(left.metrics, doubts=(*left.metrics.doubts, DEFAULTS)))
     candidate = right.metrics
     if right.reference is not None and right.reference != left.metrics.origin:
         candidate = _without_reference(candidate, right.reference)
     return _judge(left.metrics, candidate, terms, allowed)
+
+
+def _with_unfinished(metrics: MetricSet, system: SystemRuns, expected: int, folder: Path) -> MetricSet:
+    """Return `metrics` with a doubt where jobs of the experiment have not ended."""
+    ended = len(system.windows) + (system.offline is not None)
+    if ended >= expected:
+        return metrics
+    doubt = Doubt(
+        key="unfinished",
+        text=f"{system.name}: the run is unfinished, {ended} of {expected} jobs have ended",
+        remedy=f"bench run --resume {folder}",
+    )
+    return msgspec.structs.replace(metrics, doubts=(doubt, *metrics.doubts))
 
 
 def _judge(

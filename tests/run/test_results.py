@@ -161,3 +161,46 @@ def test_an_unknown_system_and_a_folder_without_runs_are_named(tmp_path: Path) -
         path.unlink()
     with pytest.raises(ResultError, match="no ended job"):
         judge_experiment(folder)
+
+
+def test_an_unfinished_run_says_so_and_how_to_go_on(tmp_path: Path) -> None:
+    folder = experiment_folder(tmp_path)
+    (folder / "new.3" / "run.json").unlink()
+    (judged,) = judge_experiment(folder)
+    (doubt,) = [doubt for doubt in judged.comparison.doubts if doubt.text.startswith("new: the run is unfin")]
+    assert "3 of 6 jobs" in doubt.text
+    assert doubt.remedy == f"bench run --resume {folder}"
+
+
+def test_bare_csvs_judged_by_defaults_say_so() -> None:
+    pair = Path(__file__).parents[1] / "data" / "published_pair"
+    paths = [pair / f"{name}_inference_metrics.csv" for name in ("baseline", "optimized")]
+    keys = [doubt.key for doubt in judge_paths(paths[0], paths[1], Override()).comparison.doubts]
+    assert "default terms" in keys
+    stated = judge_paths(paths[0], paths[1], Override(p95_latency_ms=900)).comparison
+    assert "default terms" not in [doubt.key for doubt in stated.doubts]
+
+
+def test_one_csv_alone_asks_for_the_other(tmp_path: Path) -> None:
+    old, _ = csvs(experiment_folder(tmp_path), tmp_path)
+    with pytest.raises(ResultError, match="name the optimized one too"):
+        judge_experiment(old)
+
+
+def test_a_folder_of_run_folders_names_the_newest(tmp_path: Path) -> None:
+    folder = experiment_folder(tmp_path)
+    with pytest.raises(ResultError, match=f"the newest is .*{folder.name}"):
+        judge_experiment(folder.parent)
+
+
+def test_stated_figures_that_contradict_one_another_are_held(tmp_path: Path) -> None:
+    old, new = csvs(experiment_folder(tmp_path), tmp_path)
+    for path in (old, new):
+        path.with_suffix(".meta.json").unlink()
+    lines = [
+        "p50_latency_ms,4000," if row.startswith("p50_") else row for row in old.read_text().splitlines()
+    ]
+    old.write_text("\n".join(lines) + "\n")
+    verdict = judge_paths(old, new, Override()).verdict
+    assert verdict.decision == "hold"
+    assert "which cannot be" in verdict.binding
