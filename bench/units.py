@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 MS_PER_S = 1_000.0
-US_PER_S = 1_000_000.0
 NS_PER_S = 1_000_000_000.0
 MINUTE_S = 60.0
 HOUR_S = 3_600.0
@@ -11,7 +10,6 @@ DAY_S = 86_400.0
 HOURS_PER_DAY = 24.0
 BYTES_PER_GB = 1e9
 """GB is decimal throughout (10⁹ bytes), as NVML's and the vendors' sheets mix both."""
-BYTES_PER_MB = 1e6
 J_PER_KWH = 3.6e6
 W_PER_KW = 1_000.0
 MW_PER_W = 1_000.0

@@ -27,9 +27,11 @@ def section(run: str) -> str:
     facts = meta.provenance
     packages = facts["packages"]
     versions = ", ".join(f"{name} {packages[name]}" for name in ("torch", "transformers", "bitsandbytes"))
+    wanted = meta.config["model"]["cpu_threads"]
+    threads = "torch's own number of threads" if wanted is None else f"{wanted} torch thread(s)"
     command = " ".join(meta.argv).replace("bench run", "make bench CONFIG=").replace("= ", "=")
     made = (
-        f"`{command}` on {facts['utc'][:10]}, {facts['cpu']}, {facts['cpus_usable']} cores, 1 torch thread; "
+        f"`{command}` on {facts['utc'][:10]}, {facts['cpu']}, {facts['cpus_usable']} cores, {threads}; "
         f"Python {facts['python']}, {versions}; commit {facts['commit'][:7]}. {meta.rate_rps:.3g} requests/s "
         f"offered to both. `bench compare {run}` prints the whole report with its doubts."
     )

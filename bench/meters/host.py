@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,6 @@ import psutil
 
 from bench.meters.rapl import POWERCAP, Rapl
 from bench.units import to_gb
-
-_CPUINFO = Path("/proc/cpuinfo")
 
 
 class HostMeter:
@@ -36,7 +33,6 @@ class HostMeter:
         self._rapl = Rapl(powercap)
         self._missing: dict[str, str] = {}
         self._facts = {
-            "cpu_model": _cpu_model(),
             "cpu_logical_cores": psutil.cpu_count(),
             "host_memory_total_gb": to_gb(psutil.virtual_memory().total),
             "rapl_zones": self._rapl.zones,
@@ -49,7 +45,7 @@ class HostMeter:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The CPU, its logical cores, the memory in decimal GB and the RAPL zones that are added up."""
+        """The logical cores, the memory in decimal GB and the RAPL zones that are added up."""
         return dict(self._facts)
 
     @property
@@ -83,12 +79,3 @@ class HostMeter:
 
     def close(self) -> None:
         """Nothing is held open."""
-
-
-def _cpu_model(cpuinfo: Path = _CPUINFO) -> str | None:
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(named, None) or platform.processor() or None

@@ -77,19 +77,15 @@ def run_experiment(parts: Parts, folder: Path, watch: Watch) -> list[str]:
     systems = list(parts.experiment.systems)
     protocol = parts.experiment.protocol
     failures: dict[str, str] = {}
-    try:
-        for job in offline_jobs(folder, systems):
-            if failure := _ensure(job, watch):
-                failures[job.system] = failure
-        _drop_reference_logits(folder)
-        rate_rps = _common_rate(parts, folder, failures)
-        lines = list(failures.values())
-        for job in window_jobs(folder, systems, protocol.repeats, protocol.order, rate_rps):
-            if job.system not in failures and (failure := _ensure(job, watch)):
-                lines.append(failure)
-    except (NotAvailable, ConfigError):
-        shutil.rmtree(folder)
-        raise
+    for job in offline_jobs(folder, systems):
+        if failure := _ensure(job, watch):
+            failures[job.system] = failure
+    _drop_reference_logits(folder)
+    rate_rps = _common_rate(parts, folder, failures)
+    lines = list(failures.values())
+    for job in window_jobs(folder, systems, protocol.repeats, protocol.order, rate_rps):
+        if job.system not in failures and (failure := _ensure(job, watch)):
+            lines.append(failure)
     return lines
 
 
@@ -135,8 +131,10 @@ def _ensure(job: Job, watch: Watch) -> str | None:
     failure = _execute(job, watch)
     if failure is None:
         return None
-    folders = [path for path in Path(job.experiment_folder).iterdir() if path.is_dir()]
-    if isinstance(failure, (NotAvailable, ConfigError)) and folders == [job.folder]:
+    folder = Path(job.experiment_folder)
+    only_job = [path for path in folder.iterdir() if path.is_dir()] == [job.folder]
+    if only_job and isinstance(failure, (NotAvailable, ConfigError)):
+        shutil.rmtree(folder)
         raise failure
     return f"{job.name} failed: {failure}"
 

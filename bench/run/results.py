@@ -81,11 +81,12 @@ BARE = Terms(
     objectives=Objectives(p95_latency_ms=1200),
 )
 """The terms of two bare CSVs: those of the published evaluation exercise."""
-DEFAULTS = Doubt(
-    key="default terms",
-    text="both are judged by defaults: p95 latency at most 1200 ms, 250,000 requests a day, 0.4 kg CO2e/kWh",
-    remedy="state your own: --p95-latency-ms, --requests-per-day, --kg-co2e-per-kwh",
-)
+DEFAULTS = {
+    "p95_latency_ms": f"p95 latency at most {BARE.objectives.p95_latency_ms:g} ms",
+    "requests_per_day": f"{BARE.assumed.requests_per_day:,.0f} requests a day",
+    "kg_co2e_per_kwh": f"{BARE.assumed.kg_co2e_per_kwh:g} kg CO2e/kWh",
+}
+"""Those terms in words, by the option that states another."""
 
 
 def metric_sets(folder: Path, terms: Terms | None = None) -> dict[str, MetricSet]:
@@ -126,16 +127,18 @@ def terms_of(meta: store.ExperimentMeta) -> Terms:
 def write_csvs(folder: Path, target: Path) -> list[Path]:
     """Write each system's CSV and `.meta.json` into `target`; return the CSVs' paths.
 
-    The first system is written as `baseline`, the last as `optimized`, whatever their names: readers rely
-    on these two files and must never find another run's beside them. Systems between keep their names.
+    The first system is written as `baseline`; the one called `optimized`, else the last, as `optimized`:
+    readers rely on these two files and must never find another run's beside them. The others keep their
+    names.
     """
     meta = store.read_experiment(folder)
     sets = metric_sets(folder)
-    baseline, last = next(iter(sets)), list(sets)[-1]
+    baseline, *others = sets
+    optimized = "optimized" if "optimized" in others else (others or [baseline])[-1]
     written = []
     for name, metrics in sets.items():
         role: Role = "baseline" if name == baseline else "optimized"
-        path = target / CSV_NAME.format(system=role if name in (baseline, last) else name)
+        path = target / CSV_NAME.format(system=role if name in (baseline, optimized) else name)
         store.write_atomically(path, render(metrics.values, role).encode())
         sidecar = Sidecar(
             schema=store.SCHEMA,
@@ -181,12 +184,22 @@ def judge_paths(
             "or allow it by name (terms)"
         )
     terms = right.terms or left.terms or _overridden(BARE, override)
-    if left.terms is None and right.terms is None and override == Override():
-        left = Subject(metrics=msgspec.structs.replace(left.metrics, doubts=(*left.metrics.doubts, DEFAULTS)))
+    if left.terms is None and right.terms is None and (doubt := _unstated(override)):
+        left = Subject(metrics=msgspec.structs.replace(left.metrics, doubts=(*left.metrics.doubts, doubt)))
     candidate = right.metrics
     if right.reference is not None and right.reference != left.metrics.origin:
         candidate = _without_reference(candidate, right.reference)
     return _judge(left.metrics, candidate, terms, allowed)
+
+
+def _unstated(override: Override) -> Doubt | None:
+    """Return a doubt that names the terms by which bare CSVs are judged though nobody stated them."""
+    unstated = {key: DEFAULTS[key] for key in DEFAULTS if getattr(override, key) is None}
+    if not unstated:
+        return None
+    options = ", ".join("--" + key.replace("_", "-") for key in unstated)
+    text = f"both are judged by defaults: {', '.join(unstated.values())}"
+    return Doubt(key="default terms", text=text, remedy=f"state your own: {options}")
 
 
 def _with_unfinished(metrics: MetricSet, system: SystemRuns, expected: int, folder: Path) -> MetricSet:

@@ -98,7 +98,6 @@ def test_the_facts_describe_the_host(tmp_path: Path) -> None:
     facts = HostMeter(powercap=tmp_path).facts
     assert facts["cpu_logical_cores"] == os.cpu_count()
     assert facts["host_memory_total_gb"] == pytest.approx(psutil.virtual_memory().total / 1e9)
-    assert facts["cpu_model"] is None or facts["cpu_model"]
 
 
 def test_packages_and_drams_are_added_up_and_nothing_else(tmp_path: Path) -> None:

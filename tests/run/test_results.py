@@ -177,8 +177,30 @@ def test_bare_csvs_judged_by_defaults_say_so() -> None:
     paths = [pair / f"{name}_inference_metrics.csv" for name in ("baseline", "optimized")]
     keys = [doubt.key for doubt in judge_paths(paths[0], paths[1], Override()).comparison.doubts]
     assert "default terms" in keys
-    stated = judge_paths(paths[0], paths[1], Override(p95_latency_ms=900)).comparison
+    volume = judge_paths(paths[0], paths[1], Override(requests_per_day=1000)).comparison
+    (doubt,) = [doubt for doubt in volume.doubts if doubt.key == "default terms"]
+    assert "p95 latency at most 1200 ms" in doubt.text
+    assert "requests a day" not in doubt.text
+    everything = Override(requests_per_day=1000, p95_latency_ms=900, kg_co2e_per_kwh=0.1)
+    stated = judge_paths(paths[0], paths[1], everything).comparison
     assert "default terms" not in [doubt.key for doubt in stated.doubts]
+
+
+def test_the_system_called_optimized_is_the_optimized_file_also_when_another_follows(tmp_path: Path) -> None:
+    folder = experiment_folder(tmp_path, ("base", "optimized"))
+    meta = store.read_experiment(folder)
+    systems = meta.config["systems"]
+    config = meta.config | {"systems": systems | {"third": systems["base"]}}
+    store.write_experiment(folder, msgspec.structs.replace(meta, config=config))
+    third = system_runs("third", (0.9, 0.9, 0.9))
+    for run in third.windows:
+        write(folder, run)
+    assert [path.name for path in csvs(folder, tmp_path)] == [
+        "baseline_inference_metrics.csv",
+        "optimized_inference_metrics.csv",
+        "third_inference_metrics.csv",
+    ]
+    assert "p50_latency_ms,410" in (tmp_path / "optimized_inference_metrics.csv").read_text()
 
 
 def test_one_csv_alone_asks_for_the_other(tmp_path: Path) -> None:
