@@ -128,12 +128,29 @@ class Model(_Table, frozen=True):
     cpu_threads: PositiveInt | None = None
 
 
+class Compile(_Table, frozen=True):
+    """Compilation of the decode step by `torch.compile`, with static shapes.
+
+    `mode` is torch's: `reduce-overhead` and `max-autotune` use CUDA graphs on a GPU. `backend` is torch's,
+    too; `eager` only traces, to find out whether a model can be compiled at all.
+    """
+
+    mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = "default"
+    backend: Literal["inductor", "cudagraphs", "aot_eager", "eager"] = "inductor"
+
+
 class System(_Table, frozen=True):
-    """One thing that is measured: how the model is loaded and how its requests are batched."""
+    """One thing that is measured: how the model is loaded, what generates, and how requests are batched.
+
+    `kv_cache = "auto"` is the engine's own kind. Without `compile` nothing is compiled.
+    """
 
     precision: Choice = "fp16"
+    engine: Choice = "generate"
     batching: Choice = "none"
+    kv_cache: Choice = "auto"
     attention: Literal["sdpa", "eager"] = "sdpa"
+    compile: Compile | None = None
 
 
 class Experiment(_Table, frozen=True):

@@ -5,12 +5,13 @@ A plug-in is an entry of a plain dict in its family's file; its Struct's fields 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from bench.records import Generation, Request
+from bench.records import Failure, Generation, Request
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,7 +67,7 @@ class Vocabulary(Protocol):
 class Prompt(msgspec.Struct, frozen=True):
     """A prompt of a wanted length; `text` only where it was cut from a corpus."""
 
-    ids: tuple[int, ...]
+    ids: Sequence[int]
     text: str | None = None
 
 
@@ -100,10 +101,24 @@ class Waiting(Protocol):
         ...
 
 
+class Running(msgspec.Struct, frozen=True):
+    """What a policy may see of the requests that are in the engine."""
+
+    size: int = 0
+    """How many there are."""
+    tokens: int = 0
+    """The most context that they may come to hold together: the sum of their prompt and output tokens."""
+    ended_s: float = -math.inf
+    """When a request last ended, served or not."""
+    ended: int = 0
+    """How many ended at that moment, whose clients may be about to come back; 0 if that is not known."""
+
+
 class Admission(msgspec.Struct, frozen=True):
     """A policy's answer: the indices of the waiting requests that go now, or when to ask again.
 
-    An empty `take` with `wake_s = None` means: only a new arrival can change the answer.
+    `reason` says why these go, or, with an empty `take`, why nobody does. An empty `take` with
+    `wake_s = None` means: only an arrival or an ending request can change the answer.
     """
 
     take: tuple[int, ...] = ()
@@ -119,21 +134,71 @@ class Policy(Protocol):
         """The most requests that it ever lets run together."""
         ...
 
-    def admit(self, waiting: Sequence[Waiting], running: int, now_s: float, *, draining: bool) -> Admission:
-        """Decide which waiting requests (oldest first) join now."""
+    @property
+    def joins(self) -> bool:
+        """Whether it lets requests join while others run; if not, it is asked only when nothing runs."""
+        ...
+
+    @property
+    def prefill_chunk(self) -> int | None:
+        """The most prompt tokens that the engine shall compute in one step, None for whole prompts."""
+        ...
+
+    def admit(
+        self, waiting: Sequence[Waiting], running: Running, now_s: float, *, draining: bool
+    ) -> Admission:
+        """Decide which waiting requests (oldest first, at least one) join now.
+
+        `draining` says that no more will come.
+        """
         ...
 
 
 class Engine(Protocol):
-    """Generates for a batch; raises when the batch as a whole failed."""
+    """Takes requests in and computes step by step; the loop that drives it is the same for all engines.
+
+    An engine is driven by one thread. Requests run from `admit` until a `step` returns their end.
+    """
 
     @property
     def max_context(self) -> int:
         """The most prompt plus output tokens that a request may have."""
         ...
 
-    def generate(self, batch: Sequence[Request]) -> list[Generation]:
-        """Return one generation per request, in the batch's order."""
+    @property
+    def joins(self) -> bool:
+        """Whether requests may be admitted while others run."""
+        ...
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What there is to say of it after the traffic, for `run.json`: cache, compilation, versions."""
+        ...
+
+    def prepare(self) -> None:
+        """Do what must not happen under traffic (compile, allocate, start); called once, before any."""
+        ...
+
+    def admit(self, batch: Sequence[Request]) -> None:
+        """Take `batch` in, without computing yet; it is not empty. Must not raise for a bad request."""
+        ...
+
+    def step(self, until_s: float) -> Sequence[Generation | Failure]:
+        """Compute on, and return the requests that ended by it, possibly none; something must run.
+
+        Does at least one iteration, and may do more as long as no request has ended and the clock stands
+        before `until_s`. A request that is at fault alone ends as a `Failure`. What this raises is laid to
+        all that run: the caller then calls `clear` and tries them again in smaller batches. EngineLost
+        means that no call will succeed any more.
+        """
+        ...
+
+    def clear(self) -> None:
+        """Forget all that runs; the engine is then as after `prepare`."""
+        ...
+
+    def close(self) -> None:
+        """Release threads and memory; the engine is not used again. Never raises."""
         ...
 
 

@@ -6,6 +6,7 @@ reason stands in the run's `missing` table or in the `Value` itself.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -31,38 +32,52 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     uid: int
     due_s: float
-    prompt_ids: tuple[int, ...]
+    prompt_ids: Sequence[int]
     output_tokens: int
     text: str | None = None
     stop: Stop = "exact"
 
 
 class Generation(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine returns for one request of a batch.
+    """What an engine returns for one request.
 
     `token_s` holds the time at which each of the request's own tokens was known (its length is the
-    number of tokens generated). `finished_s` is when the batch's generation returned to the engine's
-    caller, i.e. the earliest moment at which the result could be handed back. `tokenized_s` and
-    `detokenized_s` are the ends of those stages, None where no text was involved.
-    `padded_tokens` counts token positions computed for this request's row without being asked for:
-    left padding of the prompt, and decode steps past its own end.
+    number of tokens generated). `finished_s` is when its generation was complete, i.e. the earliest moment
+    at which the result could be handed back. `tokenized_s` and `detokenized_s` are the ends of those
+    stages, None where no text was involved.
+    The padding is the token positions that were computed without being asked for, in a prefill and in
+    decode steps: padded prompts, steps of a row past its own end, and a row's share of the empty rows that
+    were computed beside it (hence no whole number).
     """
 
     uid: int
-    token_ids: tuple[int, ...]
-    token_s: tuple[float, ...]
+    token_ids: Sequence[int]
+    token_s: Sequence[float]
     finished_s: float
     tokenized_s: float | None = None
     detokenized_s: float | None = None
-    padded_tokens: int = 0
+    padded_prefill_tokens: float = 0.0
+    padded_decode_tokens: float = 0.0
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """A request's end in an engine without a result: it was at fault alone, its neighbours go on."""
+
+    uid: int
+    error: str
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """One request's outcome: a row of `requests.parquet`. There is exactly one per request.
 
     `queue_s + tokenize_s + prefill_s + decode_s + detokenize_s` is the latency `done_s - due_s`, a
-    missing stage counting as absent. `admit_reason` says why the batch went when it did.
-    `itl_ms` are the gaps between the request's consecutive tokens.
+    missing stage counting as absent. `batch_size` is how many requests ran once it was admitted, itself
+    included. `admit_reason` says why it went when it did, `wait_reason` why the policy last left it
+    waiting before that (`busy`: it was never asked, as the engine was at work); None if it did not wait.
+    `padded_tokens` is all padding, `padded_prefill_tokens` the prefill's part.
+    `pacer_lag_s + interpreter_lag_s = sent_s - due_s`: how late the sender turned to this request, and how
+    long it then waited for the interpreter and the processor. `itl_ms` are the gaps between the request's
+    consecutive tokens.
     """
 
     uid: int
@@ -73,10 +88,12 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     done_s: float | None = None
     prompt_tokens: int = 0
     output_tokens: int = 0
-    padded_tokens: int | None = None
+    padded_tokens: float | None = None
+    padded_prefill_tokens: float | None = None
     batch_id: int | None = None
     batch_size: int | None = None
     admit_reason: str | None = None
+    wait_reason: str | None = None
     status: Status = "ok"
     error: str | None = None
     tokenize_s: float | None = None
@@ -85,6 +102,27 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     decode_s: float | None = None
     detokenize_s: float | None = None
     itl_ms: tuple[float, ...] | None = None
+    pacer_lag_s: float | None = None
+    interpreter_lag_s: float | None = None
+
+
+class ServiceLaw(msgspec.Struct, frozen=True, kw_only=True):
+    """How long an engine computes, as a function of batch and tokens: all that a simulation knows of it.
+
+    A prefill takes `prefill_s + prefill_s_per_token` × prompt positions computed (padding included). A
+    decode step takes `decode_s + decode_s_per_sequence` × rows `+ decode_s_per_context_token` × tokens
+    held by these rows. Decoding is bound by memory traffic, so on real devices `decode_s` is the large
+    part, and that is why batching pays. Where prompts ride along with a decode step, the pass costs
+    `prefill_s` in place of `decode_s`. `request_s` is the time per request outside the model, such as
+    tokenizing.
+    """
+
+    prefill_s: float = 0.0
+    prefill_s_per_token: float = 0.0
+    decode_s: float = 0.0
+    decode_s_per_sequence: float = 0.0
+    decode_s_per_context_token: float = 0.0
+    request_s: float = 0.0
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):

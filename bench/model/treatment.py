@@ -12,10 +12,13 @@ LLM.int8, the block scales and code tables of NF4), which `get_memory_footprint`
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from bench.config import Compile
 from bench.errors import TreatmentError
+from bench.model.kv_cache import KvCache
+from bench.model.kv_cache import name_of as cache_name
 from bench.model.load import LoadedModel
 from bench.model.precision import Int8, Precision, name_of
 from bench.model.skeleton import TRANSPOSED_LINEAR, decoder_linears, rows_and_columns
@@ -54,6 +57,28 @@ def check_treatment(loaded: LoadedModel, precision: Precision, attention: str) -
         found["thresholds"] = sorted({float(getattr(_state(m), "threshold", -1.0)) for m in linears})
     _judge(found, loaded, precision, attention)
     return found
+
+
+def check_engine(facts: Mapping[str, Any], cache: KvCache, compile: Compile | None) -> dict[str, Any]:
+    """Return the KV cache's kind and the compilation that an engine's `facts` state, for `run.json`.
+
+    `facts` are those after `prepare`, `cache` is a resolved kind. Raises TreatmentError where either is not
+    what was asked for. (The engines themselves hold the cache object against its class.)
+    """
+    kind, compiled = facts["kv_cache"]["kind"], facts.get("compile")
+    mode = None if compiled is None else compiled["mode"]
+    asked = None if compile is None else compile.mode
+    claims = [
+        (kind == cache_name(cache), "kv_cache", cache_name(cache), kind),
+        (mode == asked, "compile mode", asked or "no compilation", mode or "no compilation"),
+    ]
+    for holds, what, wanted, seen in claims:
+        if not holds:
+            raise TreatmentError(
+                f"{what} is not in force: expected {wanted}, found {seen}; "
+                "the run would measure another system than it names"
+            )
+    return {"kv_cache": kind, "compile": compiled}
 
 
 def _judge(found: dict[str, Any], loaded: LoadedModel, precision: Precision, attention: str) -> None:

@@ -7,55 +7,105 @@ is all that "nothing lost, nothing answered twice" rests on.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
 import msgspec
 
 from bench.clock import Clock, VirtualClock
-from bench.records import Completion, Request
-from bench.serving.outcomes import rejected
+from bench.records import Completion, Generation, Request
+from bench.serving.outcomes import Batch, Refusal, answered, unserved
 
 
-def _uncancellable() -> Future[Completion]:
-    """Return a future whose `cancel` does nothing: the outcome of a sent request is always recorded."""
-    future: Future[Completion] = Future()
-    future.set_running_or_notify_cancel()
-    return future
+class Ticket(msgspec.Struct, eq=False):
+    """A request that was sent, and the promise of exactly one answer.
 
-
-class Ticket(msgspec.Struct, frozen=True, eq=False):
-    """A request that was sent, and the promise of exactly one answer."""
+    `on_done` is called with the ticket as soon as it is answered, on the thread that answers: that of the
+    engine, so it must be quick and must not raise. `batch` is set when the request is admitted.
+    """
 
     request: Request
     sent_s: float
-    future: Future[Completion] = msgspec.field(default_factory=_uncancellable)
+    on_done: Callable[[Ticket], None] | None = None
+    batch: Batch | None = None
+    end: Generation | Refusal | None = None
+    gate: threading.Lock | None = None
 
-    def answer(self, outcome: Completion) -> None:
-        """Keep the promise; a second answer raises `concurrent.futures.InvalidStateError`."""
-        self.future.set_result(outcome)
+    @property
+    def done(self) -> bool:
+        """Whether it has been answered."""
+        return self.end is not None
 
+    @property
+    def done_s(self) -> float | None:
+        """When it was answered, None if it has not been or not been served."""
+        end = self.end
+        if not isinstance(end, Generation):
+            return None
+        return end.finished_s if end.detokenized_s is None else end.detokenized_s
 
-class View(msgspec.Struct, frozen=True):
-    """What waits, oldest first; what came since the last look; whether nothing more will come."""
+    def answer(self, end: Generation | Refusal) -> None:
+        """Keep the promise; RuntimeError if it was kept before."""
+        if self.end is not None:
+            raise RuntimeError(f"request {self.request.uid} is answered twice")
+        self.end = end
+        if self.gate is not None:
+            self.gate.release()
+        if self.on_done is not None:
+            self.on_done(self)
 
-    waiting: tuple[Ticket, ...]
-    arrived: tuple[Ticket, ...]
-    draining: bool
+    def completion(self) -> Completion:
+        """Return the outcome as a record; RuntimeError before there is one."""
+        end = self.end
+        if end is None:
+            raise RuntimeError(f"request {self.request.uid} has no outcome yet")
+        if isinstance(end, Refusal):
+            return unserved(self.request, self.sent_s, end)
+        assert self.batch is not None
+        return answered(self.request, self.sent_s, end, self.batch)
+
+    def result(self, timeout_s: float | None = None) -> Completion:
+        """Wait for the outcome and return it; TimeoutError when `timeout_s` is over before.
+
+        For one waiting thread at a time.
+        """
+        if self.end is None:
+            gate = threading.Lock()
+            gate.acquire()
+            # First the gate, then the look: `answer` does it the other way round, so one sees the other.
+            self.gate = gate
+            if self.end is None and not gate.acquire(timeout=-1 if timeout_s is None else timeout_s):
+                raise TimeoutError(f"request {self.request.uid} had no outcome within {timeout_s} s")
+        return self.completion()
 
 
 class Inbox(Protocol):
     """What the engine loop needs of a queue; only the loop calls it."""
 
-    def look(self) -> View:
-        """Return what waits now."""
+    @property
+    def waiting(self) -> Sequence[Ticket]:
+        """What waited at the last `look`, oldest first, less what was claimed since."""
         ...
 
-    def claim(self, tickets: Iterable[Ticket]) -> list[Ticket]:
-        """Take out those of `tickets` that still wait, and return them: the caller must answer them."""
+    @property
+    def draining(self) -> bool:
+        """Whether, at the last `look`, nothing more was to come."""
+        ...
+
+    @property
+    def next_arrival_s(self) -> float:
+        """When the next request arrives; minus infinity where that can be at any moment."""
+        ...
+
+    def look(self) -> Sequence[Ticket]:
+        """Let in what has arrived since the last look, and return it."""
+        ...
+
+    def claim(self, indices: Collection[int]) -> list[Ticket]:
+        """Take out those of `waiting`, oldest first: the caller must answer them. [] if all was discarded."""
         ...
 
     def wait(self, until_s: float | None) -> None:
@@ -67,84 +117,136 @@ class Inbox(Protocol):
         ...
 
 
+def _take(waiting: list[Ticket], indices: Collection[int]) -> list[Ticket]:
+    """Remove `indices` from `waiting` and return them; quick for the oldest few."""
+    n = len(indices)
+    if max(indices) == n - 1:
+        mine = waiting[:n]
+        del waiting[:n]
+        return mine
+    chosen = set(indices)
+    mine = [waiting[index] for index in sorted(chosen)]
+    waiting[:] = [ticket for index, ticket in enumerate(waiting) if index not in chosen]
+    return mine
+
+
 class RequestQueue:
-    """A bounded inbox between the threads that send and the one engine thread."""
+    """A bounded inbox between the threads that send and the one engine thread.
+
+    Sending takes no lock: a deque's `append` and `popleft` are atomic, and a lock would cost more than all
+    else that sending does. The lock orders the engine thread, closing and waking only.
+    """
+
+    next_arrival_s = -math.inf
 
     def __init__(self, clock: Clock, limit: int) -> None:
-        """Let at most `limit` requests wait at a time."""
-        self._clock = clock
+        """Let `limit` requests wait at a time; threads that send at the same instant may exceed it by one."""
+        self._now_s = clock.now_s
         self._limit = limit
-        self._waiting: dict[Ticket, None] = {}  # a dict: ordered, and any ticket leaves at once
-        self._arrived: list[Ticket] = []
+        self._inbox: deque[Ticket] = deque()
         self._closed = False
-        self._news = False
-        self._changed = threading.Condition()
+        self._asleep = False
+        self._lock = threading.Lock()
+        self._bell = threading.Lock()  # held while nobody has rung
+        self._bell.acquire()
+        self.waiting: list[Ticket] = []
+        self.draining = False
 
-    def submit(self, request: Request) -> Future[Completion]:
+    def submit(self, request: Request, on_done: Callable[[Ticket], None] | None = None) -> Ticket:
         """Send a request, from any thread; never blocks and never raises.
 
-        When the queue is full or closed the future is answered at once, with status `rejected`.
+        When the queue is full or closed the ticket is answered at once, with status `rejected`.
         """
-        with self._changed:
-            ticket = Ticket(request, self._clock.now_s())
-            refusal = self._refusal()
-            if refusal is None:
-                self._waiting[ticket] = None
-                self._arrived.append(ticket)
-                self._report()
-        if refusal is not None:
-            ticket.answer(rejected(request, ticket.sent_s, ticket.sent_s, refusal))
-        return ticket.future
+        ticket = Ticket(request, self._now_s(), on_done)
+        inbox = self._inbox
+        if self._closed:
+            self._reject(ticket, "the queue is closed")
+        elif len(inbox) + len(self.waiting) >= self._limit:
+            self._reject(ticket, f"the queue is full ({self._limit} waiting)")
+        else:
+            inbox.append(ticket)
+            # First the append, then this look; closing and sleeping do it the other way round, so that one
+            # side always sees the other.
+            if self._asleep or self._closed:
+                self._announce(ticket)
+        return ticket
 
-    def look(self) -> View:
-        """Return what waits now."""
-        with self._changed:
-            arrived, self._arrived = tuple(self._arrived), []
-            self._news = False
-            return View(tuple(self._waiting), arrived, self._closed)
+    def look(self) -> Sequence[Ticket]:
+        """Let in what has arrived since the last look, and return it."""
+        inbox = self._inbox
+        if not inbox and self._closed == self.draining:
+            return ()
+        with self._lock:
+            closed = self._closed  # before the inbox: what comes after this look is taken back
+            arrived = [inbox.popleft() for _ in range(len(inbox))]
+            self.waiting += arrived
+            self.draining = closed
+        return arrived
 
-    def claim(self, tickets: Iterable[Ticket]) -> list[Ticket]:
-        """Take out those of `tickets` that still wait, and return them: the caller must answer them."""
-        with self._changed:
-            mine = [ticket for ticket in tickets if ticket in self._waiting]
-            for ticket in mine:
-                del self._waiting[ticket]
-            return mine
+    def claim(self, indices: Collection[int]) -> list[Ticket]:
+        """Take out those of `waiting`, oldest first: the caller must answer them. [] if all was discarded."""
+        with self._lock:
+            return _take(self.waiting, indices) if self.waiting else []
 
     def wait(self, until_s: float | None) -> None:
         """Block without using the processor until there is news, or until `until_s` on the clock."""
-        with self._changed:
-            while not self._news:
-                left_s = None if until_s is None else until_s - self._clock.now_s()
-                if left_s is not None and left_s <= 0:
-                    return
-                self._changed.wait(None if left_s is None else min(left_s, threading.TIMEOUT_MAX))
+        self._asleep = True
+        if not self._inbox and self._closed == self.draining:
+            left_s = -1.0 if until_s is None else max(0.0, until_s - self._now_s())
+            if self._bell.acquire(timeout=min(left_s, threading.TIMEOUT_MAX)):
+                return
+        self._rise()
 
     def close(self) -> None:
         """Let nothing more in; what waits stays and is to be served."""
-        with self._changed:
-            self._closed = True
-            self._report()
+        self._closed = True
+        if self._asleep:
+            self._wake()
 
     def discard(self) -> None:
-        """Close, and answer all that waits with status `rejected`."""
-        self.close()
-        with self._changed:
-            everything = tuple(self._waiting)
-        for ticket in self.claim(everything):
-            why = "closed before it was served"
-            ticket.answer(rejected(ticket.request, ticket.sent_s, self._clock.now_s(), why))
+        """Close, and answer all that waits with status `rejected`; from any thread."""
+        self._closed = True
+        inbox = self._inbox
+        with self._lock:
+            # A new list: the loop may be looking at the old one.
+            everything, self.waiting = self.waiting, []
+            everything += [inbox.popleft() for _ in range(len(inbox))]
+        if self._asleep:
+            self._wake()
+        for ticket in everything:
+            self._reject(ticket, "closed before it was served")
 
-    def _refusal(self) -> str | None:
+    def _reject(self, ticket: Ticket, why: str) -> None:
+        ticket.answer(Refusal("rejected", why, self._now_s()))
+
+    def _announce(self, ticket: Ticket) -> None:
+        """Wake the engine thread for `ticket`; if the queue was closed just before, take it back.
+
+        It cannot be taken back when somebody has taken it meanwhile, who then owes its answer.
+        """
         if self._closed:
-            return "the queue is closed"
-        if len(self._waiting) >= self._limit:
-            return f"the queue is full ({self._limit} waiting)"
-        return None
+            try:
+                self._inbox.remove(ticket)
+            except ValueError:
+                pass
+            else:
+                self._reject(ticket, "the queue is closed")
+        if self._asleep:
+            self._wake()
 
-    def _report(self) -> None:
-        self._news = True
-        self._changed.notify_all()
+    def _rise(self) -> None:
+        """Be awake without having been rung for; if somebody has rung all the same, silence the bell."""
+        with self._lock:
+            if not self._asleep:
+                self._bell.acquire()
+            self._asleep = False
+
+    def _wake(self) -> None:
+        """Ring for a sleeper, once however many ring."""
+        with self._lock:
+            if self._asleep:
+                self._asleep = False
+                self._bell.release()
 
 
 class ScheduledQueue:
@@ -156,52 +258,54 @@ class ScheduledQueue:
 
     def __init__(self, requests: Sequence[Request], clock: VirtualClock, limit: int) -> None:
         """Deliver `requests` by due time, to at most `limit` waiting."""
-        tickets = [Ticket(request, request.due_s) for request in requests]
-        self.futures: tuple[Future[Completion], ...] = tuple(ticket.future for ticket in tickets)
-        """The answers, in the order of `requests`."""
+        self.tickets = [Ticket(request, request.due_s) for request in requests]
+        """The promises, in the order of `requests`."""
         self._clock = clock
         self._limit = limit
-        self._coming = deque(sorted(tickets, key=lambda ticket: ticket.sent_s))
-        self._waiting: dict[Ticket, None] = {}
-        self._arrived: list[Ticket] = []
+        self._coming = sorted(self.tickets, key=lambda ticket: ticket.sent_s)
+        self._next = 0
+        self.next_arrival_s = self._coming[0].sent_s if self._coming else math.inf
+        self.waiting: list[Ticket] = []
+        self.draining = not self._coming
 
-    def look(self) -> View:
-        """Return what waits now."""
-        self._deliver()
-        arrived, self._arrived = tuple(self._arrived), []
-        return View(tuple(self._waiting), arrived, draining=not self._coming)
+    def look(self) -> Sequence[Ticket]:
+        """Let in what has arrived since the last look, and return it."""
+        now_s = self._clock.now_s()
+        if now_s < self.next_arrival_s:
+            return ()
+        arrived: list[Ticket] = []
+        coming, index, end = self._coming, self._next, len(self._coming)
+        room = self._limit - len(self.waiting)
+        while index < end and coming[index].sent_s <= now_s:
+            ticket = coming[index]
+            index += 1
+            if len(arrived) < room:
+                arrived.append(ticket)
+            else:
+                why = f"the queue is full ({self._limit} waiting)"
+                ticket.answer(Refusal("rejected", why, ticket.sent_s))
+        self._next = index
+        self.waiting += arrived
+        self.draining = index == end
+        self.next_arrival_s = math.inf if self.draining else coming[index].sent_s
+        return arrived
 
-    def claim(self, tickets: Iterable[Ticket]) -> list[Ticket]:
-        """Take out those of `tickets` that still wait, and return them: the caller must answer them."""
-        mine = [ticket for ticket in tickets if ticket in self._waiting]
-        for ticket in mine:
-            del self._waiting[ticket]
-        return mine
+    def claim(self, indices: Collection[int]) -> list[Ticket]:
+        """Take out those of `waiting`, oldest first: the caller must answer them."""
+        return _take(self.waiting, indices)
 
     def wait(self, until_s: float | None) -> None:
         """Move the clock to the next arrival, or to `until_s` if that is sooner."""
-        moments = [] if until_s is None else [until_s]
-        if self._coming:
-            moments.append(self._coming[0].sent_s)
-        if moments:
-            self._clock.sleep_until(min(moments))
+        moment_s = self.next_arrival_s if until_s is None else min(until_s, self.next_arrival_s)
+        if moment_s < math.inf:
+            self._clock.sleep_until(moment_s)
 
     def close(self) -> None:
         """Reject what has not arrived yet; what waits stays."""
-        self._deliver()
-        while self._coming:
-            ticket = self._coming.popleft()
+        self.look()
+        for ticket in self._coming[self._next :]:
             why = "closed before it was sent"
-            ticket.answer(rejected(ticket.request, None, self._clock.now_s(), why))
-
-    def _deliver(self) -> None:
-        while self._coming and self._coming[0].sent_s <= self._clock.now_s():
-            self._arrive(self._coming.popleft())
-
-    def _arrive(self, ticket: Ticket) -> None:
-        if len(self._waiting) < self._limit:
-            self._waiting[ticket] = None
-            self._arrived.append(ticket)
-            return
-        why = f"the queue is full ({self._limit} waiting)"
-        ticket.answer(rejected(ticket.request, ticket.sent_s, ticket.sent_s, why))
+            ticket.answer(Refusal("rejected", why, self._clock.now_s(), unsent=True))
+        self._next = len(self._coming)
+        self.draining = True
+        self.next_arrival_s = math.inf

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
+from collections.abc import Callable
 from types import TracebackType
 
 from bench.clock import Clock
 from bench.protocols import Engine, Policy
-from bench.records import Completion, Request
+from bench.records import Request
 from bench.serving.loop import EngineLoop
-from bench.serving.queue import RequestQueue
+from bench.serving.queue import RequestQueue, Ticket
 
 
 class Server:
@@ -24,9 +24,12 @@ class Server:
     ) -> None:
         """Connect the parts; nothing runs yet, but requests may already be submitted."""
         self._queue = RequestQueue(clock, queue_limit)
+        self._engine = engine
         self._loop = EngineLoop(self._queue, policy, engine, clock, timeout_s)
         # A daemon, so that an engine that hangs cannot keep the interpreter from exiting.
         self._thread = threading.Thread(target=self._run, name="engine-loop", daemon=True)
+        self._prepared = threading.Event()
+        self._unprepared: BaseException | None = None
         self._error: BaseException | None = None
 
     @property
@@ -35,12 +38,21 @@ class Server:
         return self._error
 
     def start(self) -> None:
-        """Start the engine thread."""
-        self._thread.start()
+        """Start the engine thread, and return when the engine is prepared; raises what preparing raised.
 
-    def submit(self, request: Request) -> Future[Completion]:
-        """Send a request, from any thread; the future is always answered and never raises."""
-        return self._queue.submit(request)
+        The engine is prepared on the thread that will drive it: CUDA graphs belong to a thread.
+        """
+        self._thread.start()
+        self._prepared.wait()
+        if self._unprepared is not None:
+            raise self._unprepared
+
+    def submit(self, request: Request, on_done: Callable[[Ticket], None] | None = None) -> Ticket:
+        """Send a request, from any thread; it is always answered, and this never raises.
+
+        `on_done` is called with the ticket when it is, on the engine's thread.
+        """
+        return self._queue.submit(request, on_done)
 
     def drain(self, timeout_s: float | None = None) -> bool:
         """Let nothing more in and wait until all is answered; return False if `timeout_s` passed before.
@@ -54,13 +66,13 @@ class Server:
         return not self._thread.is_alive()
 
     def close(self) -> None:
-        """Reject what waits, let the running batch end, and stop; may be called more than once."""
+        """Reject what waits, let what runs end, and stop; may be called more than once."""
         self._queue.discard()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join()
 
     def abandon(self) -> None:
-        """Reject what waits and stop, without waiting for the running batch: it may take minutes or hang."""
+        """Reject what waits and stop, without waiting for what runs: it may take minutes or hang."""
         self._queue.discard()
 
     def __enter__(self) -> Server:
@@ -74,6 +86,14 @@ class Server:
 
     def _run(self) -> None:
         try:
+            self._engine.prepare()
+        except BaseException as error:  # noqa: BLE001 - a thread has no caller: `start` re-raises it
+            self._unprepared = self._error = error
+            self._queue.discard()
+            return
+        finally:
+            self._prepared.set()
+        try:
             self._loop.run()
-        except BaseException as error:  # noqa: BLE001 - a thread has no caller: `drain` re-raises it
+        except BaseException as error:  # noqa: BLE001 - likewise: `drain` re-raises it
             self._error = error

@@ -59,7 +59,7 @@ def test_checking_a_model_imports_no_heavy_library() -> None:
 
     code = (
         "import sys; from bench.config import Model;"
-        "from bench.model import engine, load, locate, scoring, treatment;"
+        "from bench.model import engines, generate, load, locate, scoring, treatment;"
         "locate.check_model(Model(id='tiny'));"
         "sys.exit(bool({'torch', 'transformers', 'bitsandbytes', 'accelerate'} & set(sys.modules)))"
     )

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from bench.config import Model
+from bench.config import Compile, Model
 from bench.errors import TreatmentError
+from bench.model.kv_cache import Dynamic, KvCache, Paged, Static
 from bench.model.load import load_model
 from bench.model.precision import Bf16, Fp16, Fp32, Int8, Nf4, Precision
-from bench.model.treatment import check_treatment
+from bench.model.treatment import check_engine, check_treatment
 from tests.model.conftest import LoadTiny
 
 ALL: list[Precision] = [Fp32(), Bf16(), Fp16(), Int8(), Int8(threshold=0.0), Nf4(), Nf4(double_quant=True)]
@@ -93,3 +94,35 @@ def test_the_head_stays_in_16_bit(load_tiny: LoadTiny) -> None:
     found = check_treatment(load_tiny(Int8()), Int8(), "sdpa")
     assert found["head"] == {"class": "Linear", "dtype": "float16"}
     assert found["thresholds"] == [6.0]
+
+
+COMPILED = {"kv_cache": {"kind": "static"}, "compile": {"mode": "default", "graphs": 2}}
+
+
+def test_an_engine_that_has_the_cache_and_compilation_asked_for_passes() -> None:
+    assert check_engine({"kv_cache": {"kind": "paged"}}, Paged(), None) == {
+        "kv_cache": "paged",
+        "compile": None,
+    }
+    assert check_engine(COMPILED, Static(), Compile())["compile"] == COMPILED["compile"]
+
+
+@pytest.mark.parametrize(
+    ("cache", "compile", "expected"),
+    [
+        (Dynamic(), Compile(), "kv_cache is not in force: expected dynamic, found static"),
+        (Static(), None, "compile mode is not in force: expected no compilation, found default"),
+        (Static(), Compile(mode="reduce-overhead"), "expected reduce-overhead, found default"),
+    ],
+    ids=repr,
+)
+def test_an_engine_with_another_cache_or_compilation_fails(
+    cache: KvCache, compile: Compile | None, expected: str
+) -> None:
+    with pytest.raises(TreatmentError, match=expected):
+        check_engine(COMPILED, cache, compile)
+
+
+def test_an_engine_that_compiled_nothing_does_not_pass_for_compiled() -> None:
+    with pytest.raises(TreatmentError, match="expected default, found no compilation"):
+        check_engine({"kv_cache": {"kind": "static"}}, Static(), Compile())

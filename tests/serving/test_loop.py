@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -16,13 +17,13 @@ from hypothesis import strategies as st
 from bench.clock import VirtualClock
 from bench.errors import EngineLost
 from bench.model.fake import FailOn, FakeEngine
-from bench.protocols import Admission, Engine, Policy, Waiting
-from bench.records import Completion, Generation, Request
+from bench.protocols import Admission, Engine, Policy, Running, Waiting
+from bench.records import Completion, Failure, Generation, Request, ServiceLaw
 from bench.serving.loop import EngineLoop, simulate
-from bench.serving.policies import DynamicBatching, NoBatching
+from bench.serving.policies import ContinuousBatching, DynamicBatching, NoBatching
 from bench.serving.queue import RequestQueue, ScheduledQueue
 
-from .traffic import WrongEngine, assert_stages_sum_to_latency, poisoned, request, too_big_above
+from .traffic import Spoil, WrongEngine, assert_stages_sum_to_latency, poisoned, request, too_big_above
 
 
 def serve(
@@ -36,7 +37,7 @@ def serve(
 ) -> list[Completion]:
     """Serve on a machine whose every token takes 0.1 s, whatever the batch."""
     clock = VirtualClock()
-    built = engine(clock) if engine else FakeEngine(clock, decode_s=0.1, fail_on=fail_on)
+    built = engine(clock) if engine else FakeEngine(clock, ServiceLaw(decode_s=0.1), fail_on=fail_on)
     policy = policy or DynamicBatching(max_size=8, max_wait_ms=0)
     return simulate(requests, policy, built, clock, queue_limit=queue_limit, timeout_s=timeout_s)
 
@@ -76,7 +77,9 @@ def test_nothing_is_lost_or_duplicated_whatever_comes_and_whatever_fails(
         requests,
         policy,
         engine=lambda clock: FakeEngine(
-            clock, prefill_s_per_token=0.01, decode_s=0.05, decode_s_per_sequence=0.01, fail_on=fails
+            clock,
+            ServiceLaw(prefill_s_per_token=0.01, decode_s=0.05, decode_s_per_sequence=0.01),
+            fail_on=fails,
         ),
         queue_limit=limit,
         timeout_s=timeout_s,
@@ -188,7 +191,7 @@ def test_a_device_that_is_lost_ends_the_loop_and_answers_everybody() -> None:
     with pytest.raises(EngineLost):
         loop.run()
     assert calls == [1], "nothing is tried again on a lost device"
-    outcomes = [future.result(timeout=0) for future in queue.futures]
+    outcomes = [ticket.result(0) for ticket in queue.tickets]
     assert all(o.status == "error" and "the GPU failed" in (o.error or "") for o in outcomes)
 
 
@@ -249,17 +252,19 @@ def test_a_queue_that_is_discarded_while_the_policy_decides_leaves_the_engine_al
 
     class DiscardedMeanwhile:
         max_batch = 1
+        joins = False
+        prefill_chunk = None
 
         def admit(
-            self, waiting: Sequence[Waiting], running: int, now_s: float, *, draining: bool
+            self, waiting: Sequence[Waiting], running: Running, now_s: float, *, draining: bool
         ) -> Admission:
             queue.discard()
             return Admission(take=(0,), reason="idle")
 
-    future = queue.submit(request(0))
+    ticket = queue.submit(request(0))
     engine = FakeEngine(clock, fail_on=lambda batch: ran.append(batch))
     EngineLoop(queue, DiscardedMeanwhile(), engine, clock, 60.0).run()
-    assert future.result(timeout=0).status == "rejected"
+    assert ticket.result(0).status == "rejected"
     assert ran == []
 
 
@@ -284,13 +289,18 @@ def test_requests_that_expire_during_a_failed_attempt_are_not_retried() -> None:
     ran: list[tuple[int, ...]] = []
 
     class SlowFailure(FakeEngine):
-        def generate(self, batch: Sequence[Request]) -> list[Generation]:
+        def admit(self, batch: Sequence[Request]) -> None:
             ran.append(tuple(r.uid for r in batch))
-            super().generate(batch)
+            super().admit(batch)
+
+        def step(self, until_s: float) -> Sequence[Generation | Failure]:
+            super().step(until_s)
             raise RuntimeError("after all the work")
 
     outcomes = serve(
-        [request(uid) for uid in range(4)], engine=lambda c: SlowFailure(c, decode_s=1.0), timeout_s=3
+        [request(uid) for uid in range(4)],
+        engine=lambda clock: SlowFailure(clock, ServiceLaw(decode_s=1.0)),
+        timeout_s=3,
     )
     # Each attempt takes 2 s: at 2 s the first half is tried, at 4 s all are expired.
     assert ran == [(0, 1, 2, 3), (0, 1)]
@@ -302,21 +312,73 @@ def test_a_queue_that_is_full_rejects_and_serves_the_others() -> None:
     assert [o.status for o in outcomes] == ["ok", "ok", "ok", "rejected", "rejected", "rejected"]
 
 
+def renamed(answer: Generation | Failure, uid: int) -> Generation | Failure:
+    return msgspec.structs.replace(answer, uid=uid)
+
+
 @pytest.mark.parametrize(
-    ("spoil", "bad", "complaint"),
+    ("spoil", "complaint"),
     [
-        (lambda answers: answers[:-1], {0, 1, 2}, "2 answers to 3 requests"),
-        (lambda answers: [], {0, 1, 2}, "0 answers to 3 requests"),
-        (lambda answers: [answers[0], answers[0], answers[2]], {1}, "answered request 0 in place of 1"),
-        (lambda answers: [answers[1], answers[0], answers[2]], {0, 1}, "in place of"),
+        (lambda answers: [], ""),
+        (lambda answers: [*answers, answers[0]], " twice"),
+        (lambda answers: [renamed(answer, 99) for answer in answers], "request 99 and it does not run"),
     ],
+    ids=["none", "twice", "a stranger's"],
 )
-def test_a_wrong_answer_is_an_error_of_the_requests_that_it_concerns(
-    spoil: Callable[[list[Generation]], list[Generation]], bad: set[int], complaint: str
+def test_an_engine_that_mixes_up_its_answers_fails_the_requests_that_it_had(
+    spoil: Spoil, complaint: str
 ) -> None:
     outcomes = serve([request(uid) for uid in range(3)], engine=lambda clock: WrongEngine(clock, spoil))
-    assert {o.uid for o in outcomes if o.status == "error"} == bad
-    assert all(complaint in (outcomes[uid].error or "") for uid in bad)
+    assert [o.status for o in outcomes] == ["error"] * 3
+    assert all(complaint in (o.error or "") for o in outcomes)
+
+
+def test_an_engine_that_forgets_one_answer_fails_that_request() -> None:
+    outcomes = serve(
+        [request(uid) for uid in range(3)],
+        engine=lambda clock: WrongEngine(clock, lambda answers: [a for a in answers if a.uid != 1]),
+    )
+    assert [o.status for o in outcomes] == ["ok", "error", "ok"]
+
+
+def test_a_record_says_why_a_request_waited_and_why_it_went() -> None:
+    requests = [request(0, 0.0, output_tokens=101), request(1, 1.0), request(2, 20.0), request(3, 30.0)]
+    outcomes = serve(requests, DynamicBatching(max_size=2, max_wait_ms=500))
+    # 0 waits for its window and runs from 0.5 to 10.5 s, 1 waits until the engine is free.
+    assert [(o.wait_reason, o.admit_reason) for o in outcomes] == [
+        ("window", "window"),
+        ("busy", "window"),
+        ("window", "window"),
+        (None, "drain"),
+    ]
+
+
+def test_of_two_running_requests_with_one_uid_the_second_is_refused() -> None:
+    outcomes = serve([request(5), request(5)])
+    assert [o.status for o in outcomes] == ["ok", "error"]
+    assert "another request with uid 5 is running" in (outcomes[1].error or "")
+
+
+def test_a_policy_that_lets_requests_join_needs_an_engine_that_can() -> None:
+    clock = VirtualClock()
+    policy = ContinuousBatching(max_size=4)
+    with pytest.raises(ValueError, match="join"):
+        EngineLoop(ScheduledQueue([], clock, 1), policy, FakeEngine(clock), clock, 1.0)
+
+
+def test_requests_join_a_running_batch_at_its_next_step_and_leave_it_when_they_end() -> None:
+    requests = [request(0, 0.0, output_tokens=101), request(1, 1.05), request(2, 1.05), request(3, 1.05)]
+    outcomes = serve(
+        requests,
+        ContinuousBatching(max_size=3),
+        engine=lambda clock: FakeEngine(clock, ServiceLaw(prefill_s=0.1, decode_s=0.1), style="steps"),
+    )
+    admitted_s = [o.admitted_s for o in outcomes]
+    done_s = [o.done_s for o in outcomes]
+    assert admitted_s == pytest.approx([0.0, 1.1, 1.1, 1.4])
+    assert done_s == pytest.approx([10.1, 1.4, 1.4, 1.7])
+    assert [o.batch_size for o in outcomes] == [1, 3, 3, 2]
+    assert [o.wait_reason for o in outcomes] == [None, "busy", "busy", "size"]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
@@ -330,7 +392,7 @@ def test_an_interrupt_in_the_engine_answers_everything_and_goes_on_to_the_caller
     loop = EngineLoop(queue, DynamicBatching(max_size=2, max_wait_ms=0), engine, clock, 60.0)
     with pytest.raises(error):
         loop.run()
-    outcomes = [future.result(timeout=0) for future in queue.futures]
+    outcomes = [ticket.result(0) for ticket in queue.tickets]
     assert [o.status for o in outcomes] == ["error"] * 4 + ["rejected"]
     assert all(f"engine stopped: {error.__name__}" in (o.error or "") for o in outcomes[:4])
 
@@ -343,9 +405,11 @@ def test_an_interrupt_in_the_engine_answers_everything_and_goes_on_to_the_caller
 def test_a_defective_policy_ends_the_loop_with_every_request_answered(answer: Admission) -> None:
     class Defective:
         max_batch = 1
+        joins = False
+        prefill_chunk = None
 
         def admit(
-            self, waiting: Sequence[Waiting], running: int, now_s: float, *, draining: bool
+            self, waiting: Sequence[Waiting], running: Running, now_s: float, *, draining: bool
         ) -> Admission:
             return answer
 
@@ -353,7 +417,7 @@ def test_a_defective_policy_ends_the_loop_with_every_request_answered(answer: Ad
     queue = ScheduledQueue([request(0), request(1)], clock, limit=10)
     with pytest.raises((RuntimeError, IndexError)):
         EngineLoop(queue, Defective(), FakeEngine(clock), clock, 60.0).run()
-    assert [future.result(timeout=0).status for future in queue.futures] == ["error", "error"]
+    assert [ticket.result(0).status for ticket in queue.tickets] == ["error", "error"]
 
 
 def test_the_same_traffic_gives_the_same_outcomes() -> None:

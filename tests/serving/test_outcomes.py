@@ -8,11 +8,20 @@ import msgspec
 import pytest
 
 from bench.records import Generation
-from bench.serving.outcomes import Batch, describe, expired, failed, fault, rejected, served
+from bench.serving.outcomes import Batch, Refusal, answered, describe, fault, unserved
 
 from .traffic import assert_stages_sum_to_latency, request
 
-BATCH = Batch(id=4, size=2, admitted_s=12.0, reason="window")
+BATCH = Batch(
+    id=4,
+    size=2,
+    admitted_s=12.0,
+    reason="window",
+    held_s=11.0,
+    held_reason="window",
+    busy_s=10.8,
+    timeout_s=60.0,
+)
 SOUND = Generation(
     uid=1,
     token_ids=(7, 8, 9),
@@ -20,8 +29,13 @@ SOUND = Generation(
     finished_s=14.0,
     tokenized_s=12.25,
     detokenized_s=14.5,
-    padded_tokens=6,
+    padded_prefill_tokens=4,
+    padded_decode_tokens=2,
 )
+
+
+def within(timeout_s: float) -> Batch:
+    return msgspec.structs.replace(BATCH, timeout_s=timeout_s)
 
 
 def changed(**fields: Any) -> Generation:
@@ -29,7 +43,7 @@ def changed(**fields: Any) -> Generation:
 
 
 def test_a_served_request_with_text_has_all_five_stages() -> None:
-    outcome = served(request(1, due_s=10.0), 10.5, SOUND, BATCH, timeout_s=60)
+    outcome = answered(request(1, due_s=10.0), 10.5, SOUND, BATCH)
     assert (outcome.status, outcome.error) == ("ok", None)
     assert (outcome.due_s, outcome.sent_s, outcome.admitted_s) == (10.0, 10.5, 12.0)
     assert (outcome.first_token_s, outcome.done_s) == (12.5, 14.5)
@@ -46,7 +60,7 @@ def test_a_served_request_with_text_has_all_five_stages() -> None:
 
 def test_stages_that_did_not_happen_are_missing_and_not_zero() -> None:
     generation = changed(tokenized_s=None, detokenized_s=None)
-    outcome = served(request(1, due_s=10.0), 10.0, generation, BATCH, timeout_s=60)
+    outcome = answered(request(1, due_s=10.0), 10.0, generation, BATCH)
     assert outcome.tokenize_s is None
     assert outcome.detokenize_s is None
     assert outcome.prefill_s == 0.5
@@ -55,19 +69,19 @@ def test_stages_that_did_not_happen_are_missing_and_not_zero() -> None:
 
 
 def test_a_request_that_is_done_too_late_is_a_timeout_and_keeps_its_times() -> None:
-    outcome = served(request(1, due_s=10.0), 10.0, SOUND, BATCH, timeout_s=4.25)
+    outcome = answered(request(1, due_s=10.0), 10.0, SOUND, within(4.25))
     assert outcome.status == "timeout"
     assert outcome.error == "done later than 4.25 s after it was due"
     assert outcome.done_s == 14.5
     assert_stages_sum_to_latency(outcome)
-    assert served(request(1, due_s=10.0), 10.0, SOUND, BATCH, timeout_s=4.5).status == "ok"
+    assert answered(request(1, due_s=10.0), 10.0, SOUND, within(4.5)).status == "ok"
 
 
 def test_unserved_requests_have_no_tokens_and_no_times_of_a_service() -> None:
     outcomes = [
-        rejected(request(1), 0.5, 0.5, "full"),
-        expired(request(1), 0.5, 9.0, 9.0),
-        failed(request(1), 0.5, 0.6, "too long"),
+        unserved(request(1), 0.5, Refusal("rejected", "full", 0.5)),
+        unserved(request(1), 0.5, Refusal("timeout", "not started", 9.0)),
+        unserved(request(1), 0.5, Refusal("error", "too long", 0.6)),
     ]
     assert [outcome.status for outcome in outcomes] == ["rejected", "timeout", "error"]
     for outcome in outcomes:
@@ -82,7 +96,7 @@ def test_unserved_requests_have_no_tokens_and_no_times_of_a_service() -> None:
 
 
 def test_a_failed_request_tells_the_batch_in_which_it_failed() -> None:
-    outcome = failed(request(1, due_s=10.0), 10.0, 13.0, "ValueError: no", BATCH)
+    outcome = unserved(request(1, due_s=10.0), 10.0, Refusal("error", "ValueError: no", 13.0, BATCH))
     assert (outcome.batch_id, outcome.batch_size, outcome.admitted_s) == (4, 2, 12.0)
     assert (outcome.queue_s, outcome.prefill_s, outcome.decode_s) == (2.0, None, None)
 
@@ -90,7 +104,6 @@ def test_a_failed_request_tells_the_batch_in_which_it_failed() -> None:
 @pytest.mark.parametrize(
     ("generation", "complaint"),
     [
-        (changed(uid=2), "answered request 2 in place of 1"),
         (changed(token_ids=(), token_s=()), "no token"),
         (changed(token_ids=(7, 8), token_s=(12.5, 12.75)), "2 tokens where exactly 3"),
         (changed(token_ids=(7, 8, 9, 1), token_s=(12.5,) * 4), "4 tokens where exactly 3"),

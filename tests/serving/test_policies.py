@@ -1,6 +1,8 @@
-"""Policies are first come first served, within their bounds, and never let the oldest starve."""
+"""What holds for every batching policy, whatever waits, runs and shows on the clock."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import msgspec
 import pytest
@@ -9,104 +11,181 @@ from hypothesis import strategies as st
 
 from bench.config import choose
 from bench.errors import ConfigError
-from bench.protocols import Admission
-from bench.records import Request
-from bench.serving.policies import POLICIES, DynamicBatching, NoBatching
+from bench.protocols import Admission, Policy, Running
+from bench.serving.policies import POLICIES
 
-from .traffic import request
+from .waiting import ANY_POLICY, QUEUES, Waits, class_of, waits
 
-
-class Waits(msgspec.Struct, frozen=True):
-    request: Request
-    sent_s: float
+IDLE = Running()
+LATER_S = st.one_of(st.just(0.0), st.floats(0, 10))
 
 
-def waiting(*sent_s: float) -> list[Waits]:
-    return [Waits(request(uid), t) for uid, t in enumerate(sorted(sent_s))]
+@st.composite
+def engines(draw: st.DrawFn) -> Running:
+    """An idle engine that may have ended something, or a busy one."""
+    ended_s = draw(st.none() | st.floats(0, 10))
+    idle = IDLE if ended_s is None else Running(ended_s=ended_s, ended=draw(st.integers(0, 12)))
+    if draw(st.booleans()):
+        return idle
+    size = draw(st.integers(1, 12))
+    return msgspec.structs.replace(idle, size=size, tokens=size * draw(st.integers(2, 100)))
 
 
-TIMES = st.lists(st.floats(0, 10), max_size=40)
-DYNAMIC = st.builds(
-    DynamicBatching, max_size=st.integers(1, 20), max_wait_ms=st.one_of(st.just(0.0), st.floats(0, 5000))
-)
+def at(queue: Sequence[Waits], running: Running, later_s: float) -> float:
+    """Return a time that is no earlier than all that has happened."""
+    return max(queue[-1].sent_s, running.ended_s) + later_s
 
 
-@given(policy=st.one_of(DYNAMIC, st.builds(NoBatching)), sent_s=TIMES, draining=st.booleans())
-def test_a_batch_is_the_oldest_in_order_and_at_most_the_maximum(
-    policy: DynamicBatching | NoBatching, sent_s: list[float], draining: bool
+@given(ANY_POLICY, QUEUES, engines(), LATER_S, st.booleans())
+def test_an_answer_is_either_a_batch_within_bounds_or_a_reason_to_wait(
+    policy: Policy, queue: Sequence[Waits], running: Running, later_s: float, draining: bool
 ) -> None:
-    answer = policy.admit(waiting(*sent_s), 0, 10.0, draining=draining)
-    assert answer.take == tuple(range(len(answer.take)))
-    assert len(answer.take) <= min(policy.max_batch, len(sent_s))
-    assert bool(answer.reason) == bool(answer.take)
-
-
-@given(policy=DYNAMIC, sent_s=TIMES.filter(bool), later_s=st.floats(0, 10))
-def test_dynamic_holds_the_oldest_for_its_window_and_not_longer(
-    policy: DynamicBatching, sent_s: list[float], later_s: float
-) -> None:
-    now_s = max(sent_s) + later_s
-    answer = policy.admit(waiting(*sent_s), 0, now_s, draining=False)
-    waited_ms = (now_s - min(sent_s)) * 1000
+    now_s = at(queue, running, later_s)
+    answer = policy.admit(queue, running, now_s, draining=draining)
+    assert answer.reason
     if answer.take:
         assert answer.wake_s is None
-        assert len(sent_s) >= policy.max_size or waited_ms >= policy.max_wait_ms - 1e-6
+        assert list(answer.take) == sorted(set(answer.take))
+        assert answer.take[0] >= 0
+        assert answer.take[-1] < len(queue)
+        assert running.size + len(answer.take) <= policy.max_batch
+        assert policy.joins or not running.size
     else:
-        assert len(sent_s) < policy.max_size
-        assert waited_ms < policy.max_wait_ms + 1e-6
-        assert answer.wake_s is not None
-        assert answer.wake_s == pytest.approx(min(sent_s) + policy.max_wait_ms / 1000)
-        assert answer.wake_s > now_s
-        at_wake = policy.admit(waiting(*sent_s), 0, answer.wake_s, draining=False)
-        assert (at_wake.take[0], at_wake.reason) == (0, "window")
+        assert answer.wake_s is None or answer.wake_s > now_s
+        # With an idle engine only the clock can help once nobody else comes: it must be a batch.
+        assert running.size or not draining
 
 
-@given(policy=DYNAMIC, sent_s=TIMES.filter(bool))
-def test_draining_leaves_nothing_waiting_for_company(policy: DynamicBatching, sent_s: list[float]) -> None:
-    answer = policy.admit(waiting(*sent_s), 0, 10.0, draining=True)
-    assert len(answer.take) == min(len(sent_s), policy.max_size)
-
-
-@given(policy=st.one_of(DYNAMIC, st.builds(NoBatching)), sent_s=TIMES)
-def test_nothing_joins_while_something_runs_and_nothing_is_made_of_nothing(
-    policy: DynamicBatching | NoBatching, sent_s: list[float]
+@given(ANY_POLICY, QUEUES, engines(), LATER_S)
+def test_a_hold_ends_at_the_moment_that_it_names(
+    policy: Policy, queue: Sequence[Waits], running: Running, later_s: float
 ) -> None:
-    assert policy.admit(waiting(*sent_s), 1, 99.0, draining=True) == Admission()
-    assert policy.admit([], 0, 99.0, draining=True) == Admission()
+    answer = policy.admit(queue, running, at(queue, running, later_s), draining=False)
+    if answer.wake_s is not None:
+        assert policy.admit(queue, running, answer.wake_s, draining=False).take
+
+
+@given(ANY_POLICY, QUEUES, engines(), LATER_S, st.booleans())
+def test_the_same_question_has_the_same_answer(
+    policy: Policy, queue: Sequence[Waits], running: Running, later_s: float, draining: bool
+) -> None:
+    now_s = at(queue, running, later_s)
+    first = policy.admit(queue, running, now_s, draining=draining)
+    assert policy.admit(tuple(queue), running, now_s, draining=draining) == first
+
+
+@given(ANY_POLICY.filter(lambda policy: not policy.joins), QUEUES, LATER_S, st.booleans())
+def test_a_batch_grows_while_the_engine_is_busy(
+    policy: Policy, queue: Sequence[Waits], later_s: float, draining: bool
+) -> None:
+    busy = Running(size=1, tokens=10, ended_s=0.0)
+    answer = policy.admit(queue, busy, at(queue, busy, later_s), draining=draining)
+    assert answer == Admission(reason="busy")
+
+
+@given(ANY_POLICY, QUEUES, engines(), LATER_S, st.booleans())
+def test_nobody_overtakes_within_a_class(
+    policy: Policy, queue: Sequence[Waits], running: Running, later_s: float, draining: bool
+) -> None:
+    answer = policy.admit(queue, running, at(queue, running, later_s), draining=draining)
+    left = set(range(len(queue))) - set(answer.take)
+    for index in answer.take:
+        mine = class_of(policy, queue[index].request)
+        assert not any(other < index and class_of(policy, queue[other].request) == mine for other in left)
+
+
+@given(ANY_POLICY, QUEUES)
+def test_nobody_waits_for_more_batches_than_there_were_requests_before_it(
+    policy: Policy, queue: Sequence[Waits]
+) -> None:
+    left = list(queue)
+    now_s = 1000.0  # every window is over
+    batches = 0
+    while left:
+        answer = policy.admit(left, IDLE, now_s, draining=True)
+        assert answer.take
+        for index in answer.take:
+            assert batches <= left[index].request.uid  # requests are numbered by age
+        left = [ticket for index, ticket in enumerate(left) if index not in answer.take]
+        batches += 1
+
+
+@given(ANY_POLICY, QUEUES, st.lists(st.tuples(st.integers(1, 80), st.integers(1, 40)), min_size=1))
+def test_the_oldest_is_served_though_ever_more_requests_arrive(
+    policy: Policy, queue: Sequence[Waits], shapes: list[tuple[int, int]]
+) -> None:
+    left, now_s, uid = list(queue), 1000.0, len(queue)
+    oldest = left[0]
+    for _ in range(2):
+        left += [waits(uid + k, now_s, *shape) for k, shape in enumerate(shapes * 20)]
+        answer = policy.admit(left, IDLE, now_s, draining=False)
+        left = [ticket for index, ticket in enumerate(left) if index not in answer.take]
+        now_s += 1.0
+    assert oldest not in left
 
 
 @pytest.mark.parametrize(
-    ("sent_s", "now_s", "draining", "reason"),
+    ("table", "complaint"),
     [
-        ((0.0, 0.1, 0.2), 0.2, False, "size"),
-        ((0.0, 0.1, 0.2), 9.0, True, "size"),
-        ((0.0, 0.1), 0.5, False, "window"),
-        ((0.0, 0.1), 0.5, True, "window"),
-        ((0.0, 0.1), 0.4, True, "drain"),
-        ((0.0, 0.1), 0.4, False, ""),
+        ({"kind": "none", "max_size": 4}, "max_size is an unknown key"),
+        ({"kind": "static"}, "size is missing"),
+        ({"kind": "static", "size": 0}, "size = 0 must be a finite number of at least 1"),
+        ({"kind": "dynamic", "max_size": 4}, "max_wait_ms is missing"),
+        ({"kind": "dynamic", "max_size": 0, "max_wait_ms": 1}, "max_size = 0"),
+        ({"kind": "dynamic", "max_size": 4, "max_wait_ms": -1}, "max_wait_ms = -1"),
+        ({"kind": "dynamic", "max_size": 4, "max_wait_ms": float("inf")}, "max_wait_ms = inf"),
+        ({"kind": "dynamic", "max_size": 4, "max_wait_ms": float("nan")}, "max_wait_ms = nan"),
+        ({"kind": "dynamic", "max_size": 4, "max_wait_ms": 1, "look_ahead": 0}, "look_ahead = 0"),
+        ({"kind": "dynamic", "max_size": 4, "max_wait_ms": 1, "settle_ms": -1}, "settle_ms = -1"),
+        ({"kind": "dynamic", "max_size": 4, "max_wait_ms": 1, "max_batch_tokens": 0}, "max_batch_tokens = 0"),
+        ({"kind": "dynamic", "max_size": 4, "max_wait_ms": 1, "preferred_sizes": [4, 2]}, "must be rising"),
+        ({"kind": "dynamic", "max_size": 4, "max_wait_ms": 1, "preferred_sizes": [2, 8]}, "max_size = 4"),
+        ({"kind": "dynamic", "max_size": 4, "max_wait_ms": 1, "deadline": {"ms": 9}}, "base_ms is missing"),
+        (
+            {
+                "kind": "dynamic",
+                "max_size": 4,
+                "max_wait_ms": 1,
+                "deadline": {"ms": 9, "base_ms": 8, "per_request_ms": 1},
+            },
+            "ms = 9 cannot be kept: a request alone takes 9 ms",
+        ),
+        ({"kind": "bucket", "max_size": 4, "max_wait_ms": 1, "edges": []}, "edges = .* must be rising"),
+        ({"kind": "bucket", "max_size": 4, "max_wait_ms": 1, "edges": [8, 8]}, "edges = .* must be rising"),
+        ({"kind": "bucket", "max_size": 4, "max_wait_ms": 1, "edges": [0, 8]}, "edges = .* at least 1"),
+        ({"kind": "continuous", "max_size": 0}, "max_size = 0"),
+        ({"kind": "continuous", "max_size": 4, "max_batch_tokens": 0}, "max_batch_tokens = 0"),
+        ({"kind": "continuous", "max_size": 4, "prefill_chunk": 0}, "prefill_chunk = 0"),
+        ({"kind": "continuous", "max_size": 4, "max_wait_ms": 5}, "max_wait_ms is an unknown key"),
     ],
 )
-def test_dynamic_says_why_a_batch_goes(
-    sent_s: tuple[float, ...], now_s: float, draining: bool, reason: str
-) -> None:
-    policy = DynamicBatching(max_size=3, max_wait_ms=500)
-    assert policy.admit(waiting(*sent_s), 0, now_s, draining=draining).reason == reason
-
-
-def test_no_batching_takes_one_at_once() -> None:
-    answer = NoBatching().admit(waiting(0.0, 0.0), 0, 0.0, draining=False)
-    assert answer == Admission(take=(0,), reason="idle")
+def test_a_misplaced_or_impossible_option_is_refused(table: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=rf"x\.toml: systems\.a\.batching.*{complaint}"):
+        choose(POLICIES, table, "x.toml", "systems.a.batching")
 
 
 @pytest.mark.parametrize(
     "table",
     [
-        {"kind": "none", "max_size": 4},
-        {"kind": "dynamic", "max_size": 0, "max_wait_ms": 1},
-        {"kind": "dynamic", "max_size": 4, "max_wait_ms": -1},
-        {"kind": "dynamic", "max_size": 4},
+        "none",
+        {"kind": "static", "size": 8},
+        {"kind": "dynamic", "max_size": 8, "max_wait_ms": 5},
+        {
+            "kind": "dynamic",
+            "max_size": 8,
+            "max_wait_ms": 5,
+            "preferred_sizes": [4, 8],
+            "max_batch_tokens": 4096,
+            "look_ahead": 4,
+            "settle_ms": 1,
+            "deadline": {"ms": 500, "base_ms": 20, "per_request_ms": 3.5},
+        },
+        {"kind": "bucket", "max_size": 8, "max_wait_ms": 5, "edges": [64, 256]},
+        {"kind": "continuous", "max_size": 8, "max_batch_tokens": 4096, "prefill_chunk": 64},
     ],
 )
-def test_a_misplaced_or_impossible_option_is_refused(table: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match=r"systems\.a\.batching"):
-        choose(POLICIES, table, "x.toml", "systems.a.batching")
+def test_every_option_is_a_key_of_the_experiment_file(table: str | dict[str, object]) -> None:
+    policy = choose(POLICIES, table, "x.toml", "systems.a.batching")
+    assert policy.max_batch == (1 if table == "none" else 8)
+    assert policy.joins == (isinstance(table, dict) and table["kind"] == "continuous")
+    assert policy.prefill_chunk == (64 if policy.joins else None)

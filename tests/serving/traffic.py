@@ -8,7 +8,7 @@ import pytest
 
 from bench.clock import Clock
 from bench.model.fake import FailOn, FakeEngine
-from bench.records import Completion, Generation, Request
+from bench.records import Completion, Failure, Generation, Request, ServiceLaw
 
 
 def request(uid: int, due_s: float = 0.0, prompt_tokens: int = 4, output_tokens: int = 3) -> Request:
@@ -31,16 +31,18 @@ def too_big_above(size: int) -> FailOn:
     return lambda batch: MemoryError(f"{len(batch)} do not fit") if len(batch) > size else None
 
 
-class WrongEngine:
-    """A fake engine whose answer is spoilt on its way."""
+Spoil = Callable[[list[Generation | Failure]], list[Generation | Failure]]
 
-    def __init__(self, clock: Clock, spoil: Callable[[list[Generation]], list[Generation]]) -> None:
-        self._engine = FakeEngine(clock, decode_s=0.1)
+
+class WrongEngine(FakeEngine):
+    """A fake engine whose answers are spoilt on their way."""
+
+    def __init__(self, clock: Clock, spoil: Spoil) -> None:
+        super().__init__(clock, ServiceLaw(decode_s=0.1))
         self._spoil = spoil
-        self.max_context = self._engine.max_context
 
-    def generate(self, batch: Sequence[Request]) -> list[Generation]:
-        return self._spoil(self._engine.generate(batch))
+    def step(self, until_s: float) -> Sequence[Generation | Failure]:
+        return self._spoil(list(super().step(until_s)))
 
 
 def assert_stages_sum_to_latency(outcome: Completion) -> None:

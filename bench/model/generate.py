@@ -1,0 +1,292 @@
+"""The stock engine: one call of transformers' `generate` per batch, greedy, each token's time taken.
+
+Prompts of different length share a batch by *left* padding: every row's last prompt token stands at the
+same place, the attention mask hides the padding, and position ids count from each row's own first token.
+So a request's tokens do not depend on its neighbours (exactly in FP32; in 16 bit up to rounding).
+
+`generate` runs a batch until its last row has ended. The rows that ended earlier go on computing tokens
+that nobody asked for: those are dropped and counted as padding, apart from the padded prompt positions,
+since that waste is what a batching policy is judged by.
+
+A token's time is taken where `generate` asks whether to stop, once per step after the token is chosen;
+on CUDA the device is synchronized first, so that the stamp is when the token was known and not when its
+kernels were queued. That hook also decides when each row has ended; `generate` itself knows no end token.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.clock import Clock
+from bench.errors import EngineLost, NotAvailable
+from bench.model.kv_cache import (
+    Dynamic,
+    KvCache,
+    Off,
+    Quantized,
+    Static,
+    bytes_per_token,
+    cache_bytes,
+    check_cache,
+    kv_elements,
+    name_of,
+)
+from bench.model.load import LoadedModel
+from bench.model.requests import Tokenized, detokenize, tokenize
+from bench.records import Failure, Generation, Request
+
+_PAD_ID = 0
+"""Any valid id: the attention mask hides it."""
+_STATIC_LENGTH = "_previous_max_cache_length"
+"""Where transformers remembers on the model how long its last static cache was."""
+
+
+class GenerateEngine:
+    """`protocols.Engine` over stock `generate`: a batch goes in together and comes out together."""
+
+    joins = False
+
+    def __init__(self, loaded: LoadedModel, clock: Clock, *, cache: KvCache | None = None) -> None:
+        """Generate with `loaded` and this kind of `cache` (dynamic by default), stamping on `clock`."""
+        self._loaded = loaded
+        self._clock = clock
+        self._cache = cache or Dynamic()
+        self._batch: list[Request] = []
+        self._ran_out_of_memory = False
+        self._cache_class: str | None = None
+        self._peak_bytes = self._peak_positions = 0
+
+    @property
+    def max_context(self) -> int:
+        """The most prompt plus output tokens that a request may have."""
+        return self._loaded.max_context
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The cache's kind, its class and, over all batches, its most bytes beside the formula's.
+
+        The formula is 2 · layers · kv heads · head size · bytes of the compute dtype for every position that
+        was held, so for a quantized cache it is what it saved against.
+        """
+        per_token = bytes_per_token(self._loaded.model)
+        return {
+            "engine": "generate",
+            "kv_cache": {
+                "kind": name_of(self._cache),
+                "class": self._cache_class,
+                "bytes_held": self._peak_bytes,
+                "bytes_held_by_formula": per_token and per_token * self._peak_positions,
+                "bytes_per_token_by_formula": per_token,
+            },
+        }
+
+    def prepare(self) -> None:
+        """Run one small batch: whatever the cache kind lacks shows before any traffic.
+
+        Raises NotAvailable where a package, the model or the memory cannot give the cache, TreatmentError
+        where transformers took another cache than asked for.
+        """
+        import torch
+
+        self._require_cache()
+        ids = tuple(self._loaded.vocabulary.ordinary_ids[:4])
+        warm = Request(uid=-1, due_s=0.0, prompt_ids=ids, output_tokens=2)
+        try:
+            self._run([Tokenized(warm, ids)], _TokenHook([warm], self._loaded, self._clock))
+        except torch.OutOfMemoryError as error:
+            raise NotAvailable(
+                f"{self._loaded.facts['id']}: not even one request of 6 tokens fits in memory with "
+                f"kv_cache = {name_of(self._cache)!r} (context {self.max_context}); choose a smaller model, "
+                "precision or context"
+            ) from error
+        self._peak_bytes = self._peak_positions = 0
+
+    def admit(self, batch: Sequence[Request]) -> None:
+        """Take `batch` as the one that the next step computes."""
+        self._batch.extend(batch)
+
+    def step(self, until_s: float) -> list[Generation | Failure]:
+        """Generate the whole batch, whatever `until_s` says, and return all of it.
+
+        Raises torch.OutOfMemoryError as it came, so that the caller may try a smaller batch (the next step
+        then begins by emptying torch's cache); EngineLost where the device fails for good.
+        """
+        import torch
+
+        if self._ran_out_of_memory:
+            # Only now: while the exception was on its way, its traceback held the batch's tensors.
+            torch.cuda.empty_cache()
+            self._ran_out_of_memory = False
+        checked = [tokenize(request, self._loaded, self._clock) for request in self._batch]
+        failures = [outcome for outcome in checked if isinstance(outcome, Failure)]
+        rows = [outcome for outcome in checked if isinstance(outcome, Tokenized)]
+        try:
+            generations = self._generate(rows) if rows else []
+        except torch.OutOfMemoryError:
+            self._ran_out_of_memory = True
+            raise
+        except torch.AcceleratorError as error:
+            reason = str(error).splitlines()[0]
+            raise EngineLost(
+                f"the GPU failed and cannot be used by this process any more: {reason}"
+            ) from error
+        self._batch = []
+        return [*generations, *failures]
+
+    def clear(self) -> None:
+        """Forget the batch."""
+        self._batch = []
+
+    def close(self) -> None:
+        """Forget the batch, and what `generate` left on the model."""
+        self.clear()
+        if hasattr(self._loaded.model, _STATIC_LENGTH):
+            delattr(self._loaded.model, _STATIC_LENGTH)
+
+    def _require_cache(self) -> None:
+        """Raise NotAvailable where the cache cannot be had."""
+        model, cache = self._loaded.model, self._cache
+        if not isinstance(cache, Off) and not model._supports_default_dynamic_cache():
+            raise NotAvailable(
+                f"{self._loaded.facts['id']}: {self._loaded.facts['model_type']} models have no standard KV "
+                'cache; they run with engine = "generate" and kv_cache = "off" only'
+            )
+        if not isinstance(cache, Quantized):
+            return
+        if cache.package and not _installed(cache.package):
+            raise NotAvailable(
+                f'kv_cache.backend = "{cache.backend}" needs {cache.package}; '
+                f"run: pip install {cache.package}"
+            )
+        from transformers import QuantizedCache
+
+        why = cache.why_not(kv_elements(model))
+        if why is None:
+            try:
+                QuantizedCache(config=model.config, **cache.options())
+            except (ImportError, ValueError, TypeError) as error:
+                why = str(error).strip().splitlines()[0]
+        if why is not None:
+            raise NotAvailable(
+                f'{self._loaded.facts["id"]}: kv_cache.backend = "{cache.backend}" cannot be had here: {why}'
+            )
+
+    def _generate(self, rows: Sequence[Tokenized]) -> list[Generation]:
+        hook = _TokenHook([row.request for row in rows], self._loaded, self._clock)
+        sequences = self._run(rows, hook)
+        finished_s = self._clock.now_s()
+        width = max(len(row.ids) for row in rows)
+        outputs = [hook.own_tokens(i, sequence[width:]) for i, sequence in enumerate(sequences)]
+        return [
+            Generation(
+                uid=row.request.uid,
+                token_ids=own,
+                token_s=hook.times_s[: len(own)],
+                finished_s=finished_s,
+                tokenized_s=row.tokenized_s,
+                detokenized_s=detokenize(own, self._loaded, self._clock),
+                padded_prefill_tokens=width - len(row.ids),
+                padded_decode_tokens=len(hook.times_s) - len(own),
+            )
+            for row, own in zip(rows, outputs, strict=True)
+        ]
+
+    def _run(self, rows: Sequence[Tokenized], hook: _TokenHook) -> list[list[int]]:
+        """Generate until the hook has ended all rows; return the rows with their prompts."""
+        import torch
+        from transformers import StoppingCriteriaList
+
+        width = max(len(row.ids) for row in rows)
+        ids = [[_PAD_ID] * (width - len(row.ids)) + list(row.ids) for row in rows]
+        mask = [[0] * (width - len(row.ids)) + [1] * len(row.ids) for row in rows]
+        device = self._loaded.device
+        with torch.inference_mode():
+            generated = self._loaded.model.generate(
+                torch.tensor(ids, device=device),
+                attention_mask=torch.tensor(mask, device=device),
+                generation_config=self._greedy(max(row.request.output_tokens for row in rows)),
+                stopping_criteria=StoppingCriteriaList([hook]),
+            )
+        self._measure(generated.past_key_values, len(rows), width + len(hook.times_s) - 1)
+        sequences: list[list[int]] = generated.sequences.tolist()
+        return sequences
+
+    def _greedy(self, steps: int) -> Any:
+        """Return what `generate` is to do. It would compile by itself on CUDA with a static cache."""
+        from transformers import GenerationConfig
+
+        cache: dict[str, Any] = {}
+        if isinstance(self._cache, Static):  # always the whole context, so that no batch finds another shape
+            cache = {"cache_implementation": "static", "max_cache_len": self.max_context}
+        elif isinstance(self._cache, Quantized):
+            cache = {"cache_implementation": "quantized", "cache_config": self._cache.options()}
+        return GenerationConfig(
+            max_new_tokens=steps,
+            do_sample=False,
+            num_beams=1,
+            use_cache=not isinstance(self._cache, Off),
+            pad_token_id=_PAD_ID,
+            disable_compile=True,
+            return_dict_in_generate=True,  # hands the cache out, for nothing
+            **cache,
+        )
+
+    def _measure(self, cache: Any, rows: int, positions: int) -> None:
+        """Hold the batch's cache against what was asked for, and note its bytes."""
+        check_cache(self._cache, cache)
+        if cache is None:
+            return
+        self._cache_class = type(cache).__name__
+        held = self.max_context if isinstance(self._cache, Static) else positions
+        self._peak_bytes = max(self._peak_bytes, cache_bytes(cache))
+        self._peak_positions = max(self._peak_positions, rows * held)
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package.replace("-", ".")) is not None
+    except ModuleNotFoundError:  # of a dotted name, the first part is not there
+        return False
+
+
+class _TokenHook:
+    """A stopping criterion that takes each step's time and ends each row at its own length."""
+
+    def __init__(self, batch: Sequence[Request], loaded: LoadedModel, clock: Clock) -> None:
+        import torch
+
+        self.times_s: list[float] = []
+        self._clock = clock
+        self._cuda = loaded.device == "cuda"
+        self._batch = batch
+        self._eos_ids = frozenset(loaded.eos_ids)
+        device = loaded.device
+        self._lengths = torch.tensor([request.output_tokens for request in batch], device=device)
+        natural = [request.stop == "natural" for request in batch]
+        # With nothing to look for, a step costs one comparison and no look at the tokens.
+        looks = any(natural) and bool(loaded.eos_ids)
+        self._natural = torch.tensor(natural, device=device) if looks else None
+        self._eos = torch.tensor(loaded.eos_ids, device=device) if looks else None
+        self._ended = torch.zeros(len(batch), dtype=torch.bool, device=device)
+
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        """Stamp the step whose tokens stand last in `input_ids`; return which rows have ended."""
+        import torch
+
+        if self._cuda:
+            torch.cuda.synchronize()
+        self.times_s.append(self._clock.now_s())
+        if self._natural is not None:
+            self._ended |= self._natural & torch.isin(input_ids[:, -1], self._eos)
+        return self._ended | (self._lengths <= len(self.times_s))
+
+    def own_tokens(self, row: int, tokens: Sequence[int]) -> list[int]:
+        """Cut a row's generated `tokens` to those that its request asked for."""
+        request = self._batch[row]
+        own = list(tokens[: request.output_tokens])
+        if request.stop == "natural":
+            end = next((i for i, token in enumerate(own) if token in self._eos_ids), None)
+            own = own if end is None else own[: end + 1]
+        return own
