@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-SCHEMA = 1
-"""Version of the run folder.
+SCHEMA = 2
+"""Version of the run folder; an older one is read, what it did not record being null.
 
 1  first: requests, telemetry, quality as Parquet; run.json; experiment.json.
+2  requests: wait_reason, padded_prefill_tokens, pacer_lag_s, interpreter_lag_s; padded_tokens a fraction.
 """
 
 RUN_FILE = "run.json"
@@ -88,7 +89,7 @@ def write_run(
     import pyarrow.parquet as pq
 
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(_table(requests, _request_schema()), folder / "requests.parquet", compression="zstd")
+    pq.write_table(requests_table(requests), folder / "requests.parquet", compression="zstd")
     pq.write_table(_table(telemetry, _telemetry_schema()), folder / "telemetry.parquet", compression="zstd")
     if quality is not None:
         pq.write_table(quality, folder / "quality.parquet", compression="zstd")
@@ -106,10 +107,11 @@ def read_run(folder: Path) -> Run:
     meta = _decode(folder / RUN_FILE, RunMeta)
     try:
         quality = folder / "quality.parquet"
+        requests = pq.read_table(folder / "requests.parquet")
         return Run(
             folder=folder.name,
             meta=meta,
-            requests=pq.read_table(folder / "requests.parquet"),
+            requests=_from_schema_1(requests) if meta.schema < 2 else requests,
             telemetry=pq.read_table(folder / "telemetry.parquet"),
             quality=pq.read_table(quality) if quality.exists() else None,
         )
@@ -168,6 +170,11 @@ def _decode(path: Path, target: type[T]) -> T:
         raise ResultError(f"{path}: does not fit schema {schema}: {error}") from error
 
 
+def requests_table(completions: Sequence[Completion]) -> pa.Table:
+    """Return outcomes as the table that `requests.parquet` holds."""
+    return _table(completions, _request_schema())
+
+
 def _table(rows: Sequence[msgspec.Struct], schema: pa.Schema) -> pa.Table:
     import pyarrow as pa
 
@@ -175,18 +182,35 @@ def _table(rows: Sequence[msgspec.Struct], schema: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
+def _from_schema_1(requests: pa.Table) -> pa.Table:
+    """Return a table of requests with the columns of today: what was not recorded then is null."""
+    import pyarrow as pa
+
+    columns = {
+        field.name: requests.column(field.name).cast(field.type)
+        if field.name in requests.column_names
+        else pa.nulls(requests.num_rows, field.type)
+        for field in _request_schema()
+    }
+    return pa.table(columns, schema=_request_schema())
+
+
 def _request_schema() -> pa.Schema:
     import pyarrow as pa
 
     times = ("due_s", "sent_s", "admitted_s", "first_token_s", "done_s")
     stages = ("tokenize_s", "queue_s", "prefill_s", "decode_s", "detokenize_s")
-    counts = ("prompt_tokens", "output_tokens", "padded_tokens", "batch_id", "batch_size")
+    counts = ("prompt_tokens", "output_tokens", "batch_id", "batch_size")
+    padding = ("padded_tokens", "padded_prefill_tokens")
+    texts = ("admit_reason", "wait_reason", "status", "error")
+    lags = ("pacer_lag_s", "interpreter_lag_s")
     return pa.schema(
         [("uid", pa.int64())]
         + [(name, pa.float64()) for name in times]
         + [(name, pa.int32()) for name in counts]
-        + [("admit_reason", pa.string()), ("status", pa.string()), ("error", pa.string())]
-        + [(name, pa.float64()) for name in stages]
+        + [(name, pa.float64()) for name in padding]
+        + [(name, pa.string()) for name in texts]
+        + [(name, pa.float64()) for name in (*stages, *lags)]
         + [("itl_ms", pa.list_(pa.float32()))]
     )
 

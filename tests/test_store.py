@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import msgspec
+import pyarrow.parquet as pq
 import pytest
 
 from bench import store
@@ -30,8 +31,9 @@ META = RunMeta(
 ROWS = [
     Completion(
         uid=0, due_s=1.0, sent_s=1.001, admitted_s=1.1, first_token_s=1.5, done_s=2.0, prompt_tokens=7,
-        output_tokens=3, padded_tokens=0, batch_id=0, batch_size=1, admit_reason="size", queue_s=0.1,
-        prefill_s=0.4, decode_s=0.5, itl_ms=(250.0, 250.0),
+        output_tokens=3, padded_tokens=2.5, padded_prefill_tokens=0.5, batch_id=0, batch_size=1,
+        admit_reason="size", wait_reason="busy", queue_s=0.1, prefill_s=0.4, decode_s=0.5,
+        itl_ms=(250.0, 250.0), pacer_lag_s=0.0, interpreter_lag_s=0.001,
     ),
     Completion(uid=1, due_s=1.5, sent_s=1.5, status="rejected", error="queue full"),
 ]  # fmt: skip
@@ -76,6 +78,29 @@ def test_a_failed_run_is_not_complete(tmp_path: Path) -> None:
     store.write_run(tmp_path / "r", msgspec.structs.replace(META, status="failed", error="oom"), [], [])
     assert not store.is_complete(tmp_path / "r")
     assert store.read_run(tmp_path / "r").meta.error == "oom"
+
+
+def test_a_run_of_the_first_schema_is_read_with_what_it_did_not_record_as_null(tmp_path: Path) -> None:
+    meta = msgspec.structs.replace(META, schema=1)
+    new = {"wait_reason", "padded_prefill_tokens", "pacer_lag_s", "interpreter_lag_s"}
+    store.write_run(tmp_path / "r", meta, ROWS, SAMPLES)
+    path = tmp_path / "r" / "requests.parquet"
+    table = pq.read_table(path).drop_columns(list(new))
+    padded = table.column_names.index("padded_tokens")
+    table = table.set_column(padded, "padded_tokens", table.column("padded_tokens").cast("int32", safe=False))
+    pq.write_table(table, path)
+    read = store.read_run(tmp_path / "r").requests
+    assert set(read.column_names) == set(Completion.__struct_fields__)
+    first = read.to_pylist()[0]
+    assert {name: first[name] for name in new} == dict.fromkeys(new)
+    assert first["padded_tokens"] == 2.0
+    assert isinstance(first["padded_tokens"], float)
+    assert first["itl_ms"] == [250.0, 250.0]
+
+
+def test_every_field_of_a_completion_has_its_column(tmp_path: Path) -> None:
+    store.write_run(tmp_path / "r", META, ROWS, SAMPLES)
+    assert set(store.read_run(tmp_path / "r").requests.column_names) == set(Completion.__struct_fields__)
 
 
 def test_a_newer_schema_is_refused_with_the_remedy(tmp_path: Path) -> None:

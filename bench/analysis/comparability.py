@@ -14,12 +14,15 @@ from typing import Any
 
 from bench.analysis.system import Context, Doubt, MetricSet, SystemRuns
 from bench.errors import ResultError
+from bench.records import RunMeta
 
 CHECKED = ("source", "device", "gpu", "driver", "cpu", "model", "seed", "workload", "load")
 """What must be the same in both, and the names that an allowance may use."""
 SAME_LOAD = 0.01
 """Offered rates within this share of one another are the same load."""
 _WORDS = {key: key for key in CHECKED} | {"gpu": "GPU", "cpu": "CPU", "workload": "traffic"}
+_BEFORE_SCHEMA_2 = {"engine.kind": "generate", "kv_cache.kind": "dynamic", "compile": None}
+"""What every system was before it could be chosen."""
 _NOT_THERE = {"cpu": ("gpu", "driver"), "cuda": ("cpu",)}
 """What a run on a device does not have, so that it is not missing."""
 
@@ -46,7 +49,7 @@ def context_of(system: SystemRuns) -> Context | None:
     checked = seen | {"model": config.get("model"), "seed": config.get("seed"), "workload": workload}
     return Context(
         checked={key: checked[key] for key in CHECKED},
-        settings=flat(config.get("systems", {}).get(system.name, {})),
+        settings=_settings(meta, system.name),
         memory_total_gb=meta.facts.get("memory_total_gb"),
         mixed=mixed,
     )
@@ -134,6 +137,12 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             result[name] = value
     return result
+
+
+def _settings(meta: RunMeta, name: str) -> dict[str, Any]:
+    """Return a system's own settings, also those of an older run that could not be chosen then."""
+    settings = flat(meta.config.get("systems", {}).get(name, {}))
+    return settings | (_BEFORE_SCHEMA_2 if meta.schema < 2 else {})
 
 
 def _circumstances(system: SystemRuns) -> dict[str, list[Any]]:

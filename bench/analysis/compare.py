@@ -103,6 +103,8 @@ def _side(metrics: MetricSet) -> Side:
         jobs=metrics.jobs,
         saturated=metrics.saturated,
         p95_unbounded=metrics.p95_unbounded,
+        client=metrics.client,
+        batching=metrics.batching,
     )
 
 

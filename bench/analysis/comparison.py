@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from bench.analysis.change import Change
-from bench.analysis.system import Context, Doubt, Jobs, missing
+from bench.analysis.system import Batching, Context, Doubt, Jobs, Validity, missing
 from bench.records import Value
 
 REPEATED = ("p95_latency_ms", "average_memory_gb", "estimated_energy_kwh_per_1k_requests")
@@ -53,6 +53,8 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     jobs: Jobs
     saturated: bool
     p95_unbounded: bool
+    client: Validity | None = None
+    batching: Batching | None = None
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):

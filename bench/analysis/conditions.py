@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.analysis.recorded import column, scored
+from bench.analysis.batching import batch_sizes
+from bench.analysis.recorded import engine_facts, scored
 from bench.analysis.system import SystemRuns
 from bench.records import Run
 
@@ -49,13 +50,22 @@ def batching_not_in_force(system: SystemRuns) -> tuple[str, str] | None:
     """Doubt that batching did anything where its batches held hardly more than one request."""
     for run in system.measured:
         batching = run.meta.config.get("systems", {}).get(system.name, {}).get("batching", {})
-        if not isinstance(batching, Mapping) or batching.get("max_size", 1) <= 1:
+        if not isinstance(batching, Mapping) or _most_together(batching) <= 1:
             return None
-    sizes = np.concatenate([_batch_sizes(run) for run in system.measured] or [np.array([])])
+    sizes = np.concatenate([batch_sizes(run) for run in system.measured] or [np.array([])])
     if len(sizes) == 0 or float(sizes.mean()) >= MIN_BATCH_SIZE:
         return None
     text = f"batches held {float(sizes.mean()):.2f} requests on average: batching was hardly in force"
     return text, "credit it with nothing at this load; measure at a higher one, or with a longer window"
+
+
+def recompiled(system: SystemRuns) -> tuple[str, str] | None:
+    """Doubt latencies with compilations in them."""
+    counts = [engine_facts(run).get("recompiles_after_prepare") or 0 for run in system.runs]
+    if not any(counts):
+        return None
+    text = f"the decode step was compiled again {sum(counts)} times under traffic, in {_jobs(counts)}"
+    return text, 'look for the reason with TORCH_LOGS="recompiles", or measure without compile'
 
 
 def shared_gpu(system: SystemRuns) -> tuple[str, str] | None:
@@ -80,6 +90,7 @@ CONDITIONS: dict[str, Condition] = {
     "short warm-up": short_warm_up,
     "retried batches": retried_batches,
     "batching not in force": batching_not_in_force,
+    "recompiled": recompiled,
     "shared gpu": shared_gpu,
     "module energy": module_energy,
 }
@@ -90,14 +101,14 @@ def _retries(run: Run) -> list[str]:
     return [reason for reason in reasons if reason and reason.startswith("retry")]
 
 
-def _batch_sizes(run: Run) -> np.ndarray[Any, Any]:
-    """Return the size of each batch among the scored requests, once per batch."""
-    table = scored(run).table
-    ids, sizes = column(table, "batch_id"), column(table, "batch_size")
-    known = np.isfinite(ids)
-    _, first = np.unique(ids[known], return_index=True)
-    found: np.ndarray[Any, Any] = sizes[known][first]
-    return found
+def _jobs(counts: list[int]) -> str:
+    return f"{sum(count > 0 for count in counts)} of {len(counts)} jobs"
+
+
+def _most_together(batching: Mapping[str, Any]) -> int:
+    """Return the largest batch that a policy's table allows; `static` calls it its size."""
+    most: int = batching.get("max_size", batching.get("size", 1))
+    return most
 
 
 def _gpu_facts(run: Run) -> Mapping[str, Any]:

@@ -24,7 +24,7 @@ from bench.analysis.effects import (
     uncompared,
 )
 from bench.analysis.findings import why
-from bench.analysis.gates import ON_THRESHOLD, Gate, judge, repeats_to_settle
+from bench.analysis.gates import CLIENT, ON_THRESHOLD, Gate, judge, repeats_to_settle
 from bench.analysis.guardrails import guardrails
 from bench.config import Objectives, Quality
 from bench.records import Value
@@ -118,7 +118,13 @@ def score(comparison: Comparison) -> Score | None:
 
 
 def _gated(gates: tuple[Gate, ...]) -> _Reason | None:
-    """Return the verdict that the gates alone force: fail, then not measured, then unclear."""
+    """Return the verdict that the gates alone force: fail, then not measured, then unclear.
+
+    An invalid client binds before any of them: even a failure may be the client's.
+    """
+    for gate in gates:
+        if gate.name == CLIENT and gate.outcome != "pass":
+            return _Reason("not enough evidence", gate.text, gate.settle)
     outcomes: tuple[tuple[str, Decision], ...] = (
         ("fail", "reject"),
         ("not measured", "hold"),

@@ -16,13 +16,13 @@ from bench.analysis.recorded import MIN_COVERAGE, coverage, length_s, scored, se
 from bench.analysis.stats import MAX_REPEATS, minimum_count, repeats_needed
 from bench.analysis.summary import below_offered_rps
 from bench.analysis.system import Doubt, SystemRuns
+from bench.analysis.validity import worst_validity
 from bench.records import Run, Value
 from bench.units import BYTES_PER_GB, PERCENT
 
 Values = Mapping[str, Value]
 Find = Callable[[SystemRuns, Values], Doubt | None]
 
-MAX_LAG_SHARE = 0.05
 MAX_THROTTLED_SHARE = 0.01
 MAX_DISAGREEMENT = 0.05
 MAX_HALF_WIDTH = 0.10
@@ -115,18 +115,13 @@ def wide_interval(system: SystemRuns, values: Values) -> Doubt | None:
     return _doubt(system, "wide interval", text, remedy)
 
 
-def dispatch_lag(system: SystemRuns, values: Values) -> Doubt | None:
-    """Doubt latencies to which the harness's own lateness contributes."""
-    lag, p50 = values.get("dispatch_lag_p99_ms"), values.get("p50_latency_ms")
-    if lag is None or p50 is None or lag.value is None or not p50.value:
+def client(system: SystemRuns, values: Values) -> Doubt | None:
+    """Doubt figures to which the harness's own shortcomings contribute."""
+    worst = worst_validity(system.measured)
+    if worst is None or worst.level == "VALID":
         return None
-    share = lag.value / p50.value
-    if share <= MAX_LAG_SHARE:
-        return None
-    text = (
-        f"requests left late: dispatch lag p99 is {lag.value:.3g} ms, {share * PERCENT:.0f} % of p50 latency"
-    )
-    return _doubt(system, "dispatch lag", text, "free the CPU cores, or lower the rate")
+    text = f"the client is {worst.level} in its worst repeat: {worst.reasons}"
+    return _doubt(system, "client", text, worst.recommendation)
 
 
 def saturation(system: SystemRuns, values: Values) -> Doubt | None:
@@ -255,7 +250,7 @@ DOUBTS: dict[str, Find] = {
     "few repeats": few_repeats,
     "wide interval": wide_interval,
     ONE_SATURATED_RUN: one_saturated_run,
-    "dispatch lag": dispatch_lag,
+    "client": client,
     "throttling": throttling,
     "sampler gaps": sampler_gaps,
     "counter disagrees": counter_disagrees,

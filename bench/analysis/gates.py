@@ -22,6 +22,8 @@ from bench.records import Value
 from bench.units import PERCENT
 
 Outcome = Literal["pass", "fail", "unclear", "not measured", "assumed"]
+CLIENT = "client"
+"""The name of the gate that binds before all others: what they judge was measured by this client."""
 ON_THRESHOLD = "the figure lies on its threshold; more running will hardly settle it"
 
 
@@ -37,6 +39,7 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
 def judge(comparison: Comparison, objectives: Objectives, quality: Quality) -> tuple[Gate, ...]:
     """Return every gate in the order in which it binds."""
     return (
+        *client(comparison),
         comparability(comparison),
         errors(comparison, objectives),
         load(comparison),
@@ -45,6 +48,22 @@ def judge(comparison: Comparison, objectives: Objectives, quality: Quality) -> t
         *plausibility(comparison),
         energy(comparison),
     )
+
+
+def client(comparison: Comparison) -> tuple[Gate, ...]:
+    """Judge whether the harness itself kept up in both; no gate where no run says, as with bare CSVs."""
+    sides = [side for side in (comparison.baseline, comparison.optimized) if side.client is not None]
+    faulty = [side for side in sides if side.client is not None and side.client.level == "INVALID"]
+    if faulty:
+        text = "; ".join(f"{side.name}: {side.client.reasons}" for side in faulty if side.client)
+        settle = "; ".join(dict.fromkeys(side.client.recommendation for side in faulty if side.client))
+        return (Gate(name=CLIENT, outcome="unclear", text=f"the client is INVALID: {text}", settle=settle),)
+    text = "; ".join(
+        f"{side.name}: {side.client.level}" + (f" ({side.client.reasons})" if side.client.faults else "")
+        for side in sides
+        if side.client
+    )
+    return (Gate(name=CLIENT, outcome="pass", text=text),) if sides else ()
 
 
 def plausibility(comparison: Comparison) -> tuple[Gate, ...]:

@@ -176,31 +176,6 @@ def error_rate(run: Run) -> Reading:
     return Reading(value=1.0 - float(rows.ok.mean()), n=rows.n, how=_failures(rows))
 
 
-def mean_batch_size(run: Run) -> Reading:
-    """Read the mean size over the batches that served the scored requests; a batch counts once."""
-    rows = scored(run)
-    ids, sizes = rows.column("batch_id"), rows.column("batch_size")
-    known = np.isfinite(ids) & np.isfinite(sizes)
-    if not known.any():
-        return Reading(value=None, why="no batch sizes were recorded")
-    _, first = np.unique(ids[known], return_index=True)
-    return Reading(value=float(sizes[known][first].mean()), n=rows.n)
-
-
-def padding_share(run: Run) -> Reading:
-    """Read the share of computed token positions that nobody asked for (padding, steps past the end)."""
-    rows = scored(run)
-    padded = rows.column("padded_tokens")
-    known = np.isfinite(padded)
-    if not known.any():
-        return Reading(value=None, why="padding was not recorded")
-    asked = (rows.column("prompt_tokens") + rows.column("output_tokens"))[known].sum()
-    wasted = padded[known].sum()
-    if asked + wasted == 0:
-        return Reading(value=None, why="no tokens were computed")
-    return Reading(value=float(wasted / (asked + wasted)), n=int(known.sum()))
-
-
 def growth(run: Run) -> Growth:
     """Judge whether the queue grew through the window: arrivals above capacity."""
     window, rows = window_of(run), scored(run)

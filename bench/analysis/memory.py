@@ -6,10 +6,12 @@ reserve) includes the CUDA context; torch's peak counts tensors only; on a CPU t
 
 from __future__ import annotations
 
+from bench.analysis.numbers import shown
 from bench.analysis.recorded import (
     MIN_COVERAGE,
     Series,
     coverage,
+    engine_facts,
     length_s,
     on_gpu,
     whole_series,
@@ -47,6 +49,17 @@ def weights_gb(run: Run) -> Reading:
     """Read the resident bytes of the weights, as the treatment check counted them, in GB."""
     reading = _fact(run, "weights_bytes")
     return Reading(value=to_gb(reading.value)) if reading.value is not None else reading
+
+
+def kv_cache_gb(run: Run) -> Reading:
+    """Read the most bytes that the KV cache held, in GB; `how` says what the formula gives for it."""
+    cache = engine_facts(run).get("kv_cache") or {}
+    held = cache.get("bytes_held")
+    if held is None:
+        return Reading(value=None, why="the engine did not say what its KV cache held")
+    formula = cache.get("bytes_held_by_formula")
+    how = "" if formula is None else f"{shown(to_gb(formula))} GB by the formula"
+    return Reading(value=to_gb(held), how=how)
 
 
 def torch_peak_gb(run: Run) -> Reading:

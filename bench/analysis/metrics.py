@@ -12,10 +12,13 @@ from typing import Literal
 
 import msgspec
 
-from bench.analysis import cost, energy, latency, memory, quality, summary
+from bench.analysis import batching, cost, energy, latency, memory, quality, summary, waste
+from bench.analysis.batching import batching_of
 from bench.analysis.comparability import context_of
 from bench.analysis.doubts import find_doubts
+from bench.analysis.recorded import engine_facts
 from bench.analysis.system import Assumed, MetricSet, Reading, SystemRuns
+from bench.analysis.validity import worst_validity
 from bench.config import Objectives
 from bench.records import Run, Value
 
@@ -91,6 +94,13 @@ def _load_s(run: Run) -> Reading:
     if load_s is None:
         return Reading(value=None, why=run.meta.missing.get("load_s", "load_s was not recorded"))
     return Reading(value=float(load_s))
+
+
+def _compile_s(run: Run) -> Reading:
+    compile_s = engine_facts(run).get("compile_s")
+    if compile_s is None:
+        return Reading(value=None, why="nothing was compiled")
+    return Reading(value=float(compile_s))
 
 
 METRICS: dict[str, Metric] = {
@@ -191,6 +201,10 @@ METRICS: dict[str, Metric] = {
         "torch peak allocated", "GB", "lower", 4, "torch.cuda.max_memory_allocated: tensors only.",
         "PyTorch, CUDA memory management", _highest(memory.torch_peak_gb),
     ),
+    "kv_cache_gb": Metric(
+        "KV cache", "GB", "lower", 4, "Most bytes that the cache object held; the note has the formula's.",
+        OWN, _highest(memory.kv_cache_gb),
+    ),
     "mean_power_w": Metric(
         "mean power", "W", None, 4, "Energy / duration of the metered span; a means, not an end.",
         NVML, _window(energy.mean_power_w),
@@ -206,12 +220,32 @@ METRICS: dict[str, Metric] = {
         "ISO/IEC 21031 (SCI), without embodied share", _carbon,
     ),
     "mean_batch_size": Metric(
-        "mean batch size", "", None, 3, "Mean over the batches of the scored requests.",
-        OWN, _window(latency.mean_batch_size),
+        "mean batch size", "", None, 3,
+        "Mean over the batches admitted of how many requests ran once they had joined.",
+        OWN, _window(batching.mean_batch_size),
+    ),
+    "mean_decode_rows": Metric(
+        "decode rows", "", None, 3,
+        "Mean number of requests between their first and last token, over the time in which there is any.",
+        OWN, _window(batching.mean_decode_rows),
     ),
     "padding_share": Metric(
         "padding share", "", "lower", 3,
-        "Padded token positions / all computed token positions.", OWN, _window(latency.padding_share),
+        "Padded token positions / all computed token positions.", OWN, _window(waste.padding_share),
+    ),
+    "prefill_waste": Metric(
+        "prefill waste", "", "lower", 3,
+        "Padded / all positions computed in prefills.", OWN, _window(waste.prefill_waste),
+    ),
+    "decode_waste": Metric(
+        "decode waste", "", "lower", 3,
+        "Padded / all positions computed in decode steps.", OWN, _window(waste.decode_waste),
+    ),
+    "time_weighted_waste": Metric(
+        "waste by time", "", "lower", 3,
+        "Sum over requests of their share of the engine's prefill and decode time, each times its padding "
+        "share / the sum of these shares.",
+        OWN, _window(waste.time_weighted_waste),
     ),
     "queue_mean_ms": Metric(
         "queue mean", "ms", "lower", 4, "Mean of admitted - due.",
@@ -248,6 +282,11 @@ METRICS: dict[str, Metric] = {
         "Time to load the model in a fresh process: the shortest, as the first may download it.",
         OWN, lambda system, assumed, objectives: summary.shortest(system, _load_s),
     ),
+    "compile_s": Metric(
+        "compile time", "s", "lower", 3,
+        "Time to compile the decode step before any traffic: the longest, as later ones may find a cache.",
+        "PyTorch, torch.compile", _highest(_compile_s),
+    ),
 }  # fmt: skip
 
 REQUIRED = tuple(METRICS)[:6]
@@ -268,6 +307,8 @@ def metric_set(system: SystemRuns, assumed: Assumed, objectives: Objectives, *, 
         jobs=system.jobs,
         saturated=summary.why_saturated(system) is not None,
         p95_unbounded=any(latency.is_unbounded(run, 0.95) for run in system.measured),
+        client=worst_validity(system.measured),
+        batching=batching_of(system),
         doubts=find_doubts(system, values),
     )
 

@@ -6,7 +6,8 @@ an infinite latency. A null in a table becomes NaN here and is never mistaken fo
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -59,6 +60,12 @@ def window_of(run: Run) -> Interval:
     if run.meta.window is None:
         raise ValueError(f"{run.folder} has no scored window")
     return run.meta.window
+
+
+def engine_facts(run: Run) -> Mapping[str, Any]:
+    """Return what the engine said of itself after the traffic; empty where it was not asked."""
+    facts: Mapping[str, Any] = run.meta.facts.get("engine") or {}
+    return facts
 
 
 def length_s(window: Interval) -> float:

@@ -55,8 +55,9 @@ def highest(system: SystemRuns, read: Read) -> Value:
     readings = [read(run) for run in system.runs]
     if (lack := _lack(readings)) is not None:
         return lack
-    value = max(reading.value for reading in readings if reading.value is not None)
-    return Value(value=value, source=system.runs[0].meta.source, note=origin(system.runs[0]))
+    best = max(readings, key=lambda reading: reading.value or 0.0)
+    note = "; ".join(part for part in (origin(system.runs[0]), best.how) if part)
+    return Value(value=best.value, source=system.runs[0].meta.source, note=note)
 
 
 def offline_rps(system: SystemRuns) -> Value:
@@ -109,7 +110,8 @@ def why_no_window(system: SystemRuns) -> str:
 def origin(run: Run) -> str:
     """Return where the figures come from, in words."""
     if run.meta.source == "simulated":
-        return "simulated on a modelled GPU"
+        on_virtual_time = run.meta.facts.get("virtual_time", False)
+        return "simulated on virtual time" if on_virtual_time else "simulated on a modelled GPU"
     if run.meta.source == "replayed":
         return "replayed from a recording"
     if run.meta.device == "cpu":
@@ -189,10 +191,13 @@ def _offline(system: SystemRuns, amount: Callable[[Run], Array], what: str) -> V
 def _batches(run: Run, *amounts: Array) -> tuple[Array, list[Array]]:
     """Return when each batch gave its last answer, ascending, and its answered requests' sums of `amounts`.
 
-    A batch that failed took its time, too: it ends with nothing.
+    A batch that failed took its time, too: it ends with nothing. Where requests join others that run,
+    batches overlap, and what is answered at one moment is the piece of work.
     """
     batch, done_s = column(run.requests, "batch_id"), column(run.requests, "done_s")
     served = np.isfinite(batch) & np.isfinite(done_s)
+    if _overlap(batch[served], column(run.requests, "admitted_s")[served], done_s[served]):
+        batch = done_s
     ids, piece = np.unique(batch[served], return_inverse=True)
     ends_s = np.full(len(ids), -np.inf)
     np.maximum.at(ends_s, piece, done_s[served])
@@ -203,6 +208,14 @@ def _batches(run: Run, *amounts: Array) -> tuple[Array, list[Array]]:
         for amount in amounts
     ]
     return ends_s[order], sums
+
+
+def _overlap(batch: Array, admitted_s: Array, done_s: Array) -> bool:
+    """Say whether a batch was admitted while another one ran."""
+    order = np.argsort(admitted_s, kind="stable")
+    changes = np.diff(batch[order]) != 0
+    latest_s = np.maximum.accumulate(done_s[order])[:-1]
+    return bool((changes & (admitted_s[order][1:] < latest_s)).any())
 
 
 def _load(runs: Sequence[Run]) -> str:

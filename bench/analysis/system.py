@@ -7,11 +7,14 @@ this package is a pure function of these records.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from bench.records import Run, Value
+from bench.units import to_ms
+
+Level = Literal["VALID", "DEGRADED", "INVALID"]
 
 
 class SystemRuns(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +85,85 @@ class Doubt(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str
 
 
+class Lag(msgspec.Struct, frozen=True, kw_only=True):
+    """How late the harness sent, at the 99th percentile, and what that is made of.
+
+    `pacer_s`: the sender was busy with earlier requests; `interpreter_s`: it waited for the interpreter and
+    a core. They sum to `p99_s`; None in runs that did not record them.
+    """
+
+    p99_s: float
+    pacer_s: float | None = None
+    interpreter_s: float | None = None
+
+    @property
+    def in_words(self) -> str:
+        """The lag with its parts, in ms."""
+        text = f"{to_ms(self.p99_s):.3g} ms"
+        if self.pacer_s is None or self.interpreter_s is None:
+            return text
+        return f"{text} (pacer {to_ms(self.pacer_s):.3g}, interpreter {to_ms(self.interpreter_s):.3g})"
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """What was wrong with the client: how bad, the figure with its limit, and what would remove it."""
+
+    level: Level
+    text: str
+    remedy: str
+
+
+class Validity(msgspec.Struct, frozen=True, kw_only=True):
+    """The verdict on the client of one repeat (see `validity`); the level is that of the worst fault.
+
+    Rates are in requests/s over the requests due inside the window; `unfinished` of these were sent and
+    came to no end.
+    """
+
+    level: Level
+    faults: tuple[Fault, ...] = ()
+    asked_rps: float | None = None
+    realised_rps: float | None = None
+    lag: Lag | None = None
+    unfinished: int = 0
+
+    @property
+    def reasons(self) -> str:
+        """What was wrong, in words; empty where nothing was."""
+        return "; ".join(fault.text for fault in self.faults)
+
+    @property
+    def recommendation(self) -> str:
+        """What to do about it, in words; empty where nothing was wrong."""
+        return "; ".join(dict.fromkeys(fault.remedy for fault in self.faults))
+
+    @property
+    def in_words(self) -> str:
+        """One line: the level, the rate and the lag, and what was unfinished."""
+        parts: list[str] = [self.level]
+        if self.asked_rps is not None and self.realised_rps is not None:
+            parts.append(f"realised {self.realised_rps:.3g} of {self.asked_rps:.3g} requests/s")
+        if self.lag is not None:
+            parts.append(f"lag p99 {self.lag.in_words}")
+        if self.unfinished:
+            parts.append(f"{self.unfinished} unfinished")
+        return ", ".join(parts)
+
+
+class Batching(msgspec.Struct, frozen=True, kw_only=True):
+    """How the scored requests of all repeats went together.
+
+    `sizes` are shares of the admissions, by how many requests ran once these had joined; `admitted` and
+    `waited` are shares of the requests, by why they went when they did and why they were last left waiting.
+    """
+
+    p50_size: float
+    p90_size: float
+    sizes: dict[str, float]
+    admitted: dict[str, float] = {}
+    waited: dict[str, float] = {}
+
+
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """The circumstances that two results must share to be comparable, and the system's own settings.
 
@@ -115,7 +197,7 @@ class MetricSet(msgspec.Struct, frozen=True, kw_only=True):
     `origin` is the file or folder, for messages. A `bare` CSV has nothing but its figures, taken as
     stated. `context` is None for it, and for a system of which no job was completed. `saturated` means
     that the system cannot carry the common rate, `p95_unbounded` that so many requests of some repeat
-    failed that its p95 latency is infinite.
+    failed that its p95 latency is infinite. `client` is the worst verdict on the client of any repeat.
     """
 
     name: str
@@ -126,6 +208,8 @@ class MetricSet(msgspec.Struct, frozen=True, kw_only=True):
     jobs: Jobs = Jobs()
     saturated: bool = False
     p95_unbounded: bool = False
+    client: Validity | None = None
+    batching: Batching | None = None
     doubts: tuple[Doubt, ...] = ()
 
 

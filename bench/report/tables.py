@@ -6,7 +6,7 @@ of systems and models go in as plain text, never as markup. Readable at 80 colum
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -39,6 +39,7 @@ HEADLINE = {
     "error_rate",
     "weights_gb",
     "mean_batch_size",
+    "time_weighted_waste",
     "cost_provisioned_per_1k_requests_usd",
     "perplexity",
     "mean_kl",
@@ -166,6 +167,8 @@ def _sections(comparison: Comparison, verdict: Verdict) -> Iterator[tuple[str, l
         ("Guardrails", list(verdict.guardrails)),
         ("Tradeoffs", list(comparison.tradeoffs)),
         ("Findings", list(comparison.findings)),
+        ("Client", _clients(comparison)),
+        ("Batching", _batching(comparison)),
         ("The systems differ in", _differences(comparison)),
         ("Allowed to differ", list(comparison.allowed)),
         ("Doubts", [_doubt(doubt) for doubt in comparison.doubts]),
@@ -239,6 +242,34 @@ def _basis(verdict: Verdict) -> str:
 
 def _differences(comparison: Comparison) -> list[str]:
     return [f"{key}: {one} against {two}" for key, (one, two) in comparison.differences.items()]
+
+
+def _clients(comparison: Comparison) -> list[str]:
+    """Return the verdict on the harness itself, per system: that of its worst repeat."""
+    sides = (comparison.baseline, comparison.optimized)
+    return [f"{side.name}: {side.client.in_words}" for side in sides if side.client is not None]
+
+
+def _batching(comparison: Comparison) -> list[str]:
+    """Return, per system, the shares of batch sizes and of the reasons to go and to wait."""
+    lines = []
+    for side in (comparison.baseline, comparison.optimized):
+        if side.batching is None:
+            continue
+        found = side.batching
+        lines.append(
+            f"{side.name}: size p50 {found.p50_size:g}, p90 {found.p90_size:g}; {_share(found.sizes)}"
+        )
+        if found.admitted:
+            lines.append(f"{side.name}: went because of {_share(found.admitted)}")
+        if found.waited:
+            lines.append(f"{side.name}: waited last for {_share(found.waited)}")
+    return lines
+
+
+def _share(shares: Mapping[str, float]) -> str:
+    """Return shares as text: `1: 20 %, 2: 80 %`."""
+    return ", ".join(f"{name}: {share * PERCENT:.3g} %" for name, share in shares.items())
 
 
 def _doubt(doubt: Doubt) -> str:

@@ -11,6 +11,7 @@ import pytest
 from bench.analysis.system import Assumed, Reading, SystemRuns
 from bench.config import Objectives, Quality
 from bench.records import Completion, Interval, Run, RunMeta, Sample, Source, Value
+from bench.store import SCHEMA
 
 START_S, END_S = 10.0, 20.0
 WINDOW = Interval(start_s=START_S, end_s=END_S)
@@ -36,13 +37,16 @@ def completion(due_s: float, latency_s: float = 0.5, **changes: Any) -> Completi
     fields: dict[str, Any] = {
         "uid": int(due_s * 1000),
         "due_s": due_s,
-        "sent_s": due_s + 0.001,
+        "sent_s": due_s + 0.0002,
+        "pacer_lag_s": 0.00005,
+        "interpreter_lag_s": 0.00015,
         "admitted_s": due_s + 0.1,
         "first_token_s": due_s + 0.2,
         "done_s": done_s,
         "prompt_tokens": 8,
         "output_tokens": 5,
-        "padded_tokens": 2,
+        "padded_tokens": 2.0,
+        "padded_prefill_tokens": 1.0,
         "batch_id": int(due_s * 1000),
         "batch_size": 1,
         "queue_s": 0.1,
@@ -78,10 +82,11 @@ def sample(t_s: float, field: str, value: float, uuid: str | None = GPU) -> Samp
 def table(rows: Sequence[Any], of: type) -> pa.Table:
     """Return Structs as the Arrow table that a run folder gives back."""
     numbers = {"uid": pa.int64(), "batch_id": pa.int32(), "batch_size": pa.int32()}
-    texts = {"status", "error", "admit_reason", "field", "gpu_uuid"}
+    texts = {"status", "error", "admit_reason", "wait_reason", "field", "gpu_uuid"}
+    whole = {"prompt_tokens", "output_tokens"}
 
     def kind(name: str) -> pa.DataType:
-        if name.endswith("_tokens"):
+        if name in whole:
             return pa.int32()
         if name == "itl_ms":
             return pa.list_(pa.float32())
@@ -120,7 +125,7 @@ def window_run(
     """Return one repeat at the common rate of 1 request/s."""
     known = {"gpu_name": "NVIDIA H200", "driver": "595", "weights_bytes": 2_000_000_000, "load_s": 3.0}
     fields: dict[str, Any] = {
-        "schema": 1,
+        "schema": SCHEMA,
         "status": "complete",
         "kind": "window",
         "config": CONFIG,

@@ -34,7 +34,13 @@ def saturated(rows: Sequence[Completion], ended_s: float) -> SystemRuns:
 def batch(number: int, end_s: float, size: int = 4, **changes: object) -> list[Completion]:
     """Return a batch whose answers come 10 ms apart, as after detokenizing; the last at `end_s`."""
     return [
-        completion(0.0, end_s - 0.01 * (size - 1 - i), uid=10 * number + i, batch_id=number, **changes)
+        completion(
+            0.0,
+            end_s - 0.01 * (size - 1 - i),
+            uid=10 * number + i,
+            batch_id=number,
+            **({"admitted_s": end_s - 0.4} | changes),
+        )
         for i in range(size)
     ]
 
@@ -52,8 +58,8 @@ def test_a_batch_is_one_piece_of_work_although_its_answers_come_one_by_one() -> 
 
 def test_a_batch_counts_by_its_end_so_that_the_warm_ups_last_one_does_not() -> None:
     # Batch 0 ends at 0 s, where the measurement starts; batch 3 ends after it has ended.
-    rows = [*batch(0, 0.0), *batch(1, 0.5), *batch(2, 1.0), *batch(3, 1.005)]
-    value = offline_rps(saturated(rows, 1.0))
+    rows = [*batch(0, 0.0), *batch(1, 0.5), *batch(2, 1.0), *batch(3, 1.5)]
+    value = offline_rps(saturated(rows, 1.495))
     assert number(value) == pytest.approx(8.0)
     assert "n = 8 in 1 s" in value.note
 
@@ -63,6 +69,18 @@ def test_a_batch_that_failed_took_its_time() -> None:
     assert number(offline_rps(saturated(rows, 2.0))) == pytest.approx(4.0)
     nothing = offline_rps(saturated(batch(1, 0.5, status="error"), 0.5))
     assert nothing.note == "the saturated run answered no request"
+
+
+def test_where_requests_join_others_each_answer_is_a_piece_of_work() -> None:
+    # Forty are admitted at once and end one by one, ten a second; each is followed by one that joins.
+    first = [completion(0.0, 0.1 * i, uid=i, batch_id=0, admitted_s=0.0) for i in range(1, 41)]
+    later = [completion(0.0, 0.1 * i + 4.0, uid=40 + i, batch_id=i, admitted_s=0.1 * i) for i in range(1, 41)]
+    system = saturated([*first, *later], 3.05)
+    assert system.offline is not None
+    system.offline.meta.facts["offline_started_s"] = 1.0
+    value = offline_rps(system)
+    assert number(value) == pytest.approx(10.0)
+    assert "n = 20 in 2 s" in value.note
 
 
 def few(rps: float) -> SystemRuns:

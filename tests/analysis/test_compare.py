@@ -170,6 +170,36 @@ def test_one_changed_setting_is_printed_and_no_doubt() -> None:
     assert "confounded" not in keys(comparison)
 
 
+def test_engine_cache_and_compilation_are_settings_like_any_other() -> None:
+    chosen = {
+        "engine": {"kind": "steps"},
+        "kv_cache": {"kind": "static"},
+        "compile": {"mode": "default", "backend": "inductor"},
+    }
+    usual = {"engine": {"kind": "generate"}, "kv_cache": {"kind": "dynamic"}, "compile": None}
+    config = CONFIG | {"systems": {"baseline": usual, "optimized": chosen}}
+    sides = [measured(name, system_runs(name, config=config)) for name in ("baseline", "optimized")]
+    comparison = compare(sides[0], sides[1], ASSUMED)
+    assert comparison.differences == {
+        "engine.kind": ("generate", "steps"),
+        "kv_cache.kind": ("dynamic", "static"),
+        "compile.mode": (None, "default"),
+        "compile.backend": (None, "inductor"),
+    }
+    (several,) = [doubt for doubt in comparison.doubts if doubt.key == "confounded"]
+    assert "engine and kv_cache and compile at once" in several.text
+
+
+def test_a_run_made_before_the_engine_could_be_chosen_ran_the_usual_one() -> None:
+    usual = {"engine": {"kind": "generate"}, "kv_cache": {"kind": "dynamic"}, "compile": None}
+    now = CONFIG | {"systems": {"optimized": CONFIG["systems"]["baseline"] | usual}}
+    old = system_runs("baseline", schema=1)
+    comparison = compare(
+        measured("baseline", old), measured("optimized", system_runs("optimized", config=now)), ASSUMED
+    )
+    assert comparison.differences == {}
+
+
 def test_two_changed_settings_are_confounded() -> None:
     systems = {
         "baseline": CONFIG["systems"]["baseline"],

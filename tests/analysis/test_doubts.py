@@ -40,11 +40,12 @@ def many(latency_s: float = 0.5) -> list[Completion]:
 def good(repeat: int = 1, **changes: Any) -> Run:
     requests: Sequence[Completion] = changes.pop("requests", many())
     telemetry: Sequence[Sample] = changes.pop("telemetry", constant_power())
+    changes.setdefault("offered_rps", max(1.0, len(requests) / 10))
     return window_run(requests, telemetry, repeat=repeat, **changes)
 
 
 def measured(*windows: Run) -> SystemRuns:
-    return SystemRuns(name="baseline", offline=offline_run(), windows=list(windows))
+    return SystemRuns(name="baseline", offline=offline_run(150.0), windows=list(windows))
 
 
 def telemetry(field: str, value: float) -> list[Sample]:
@@ -53,7 +54,10 @@ def telemetry(field: str, value: float) -> list[Sample]:
 
 
 GROWING = [completion(10 + i / 100, 0.5 + i / 100) for i in range(1000)]
-LATE = [completion(10 + i / 100, sent_s=10.03 + i / 100) for i in range(1000)]
+LATE = [
+    completion(10 + i / 100, sent_s=10.03 + i / 100, pacer_lag_s=0.0075, interpreter_lag_s=0.0225)
+    for i in range(1000)
+]
 THROTTLED = [
     *constant_power(),
     *(sample(float(t), "throttle_hw_thermal_s", 0.05 * t) for t in range(5, 26)),
@@ -79,7 +83,11 @@ EXAMPLES: dict[str, tuple[SystemRuns, str]] = {
         "+/- 50 % wide",
     ),
     "one saturated run": (measured(good()), "throughput and cost rest on one saturated run each"),
-    "dispatch lag": (measured(good(requests=LATE)), "dispatch lag p99 is 30 ms, 6 % of p50 latency"),
+    "client": (
+        measured(good(1, requests=LATE), good(2)),
+        "the client is INVALID in its worst repeat: requests left late: dispatch lag p99 30 ms (pacer 7.5, "
+        "interpreter 22.5), limit 25 ms",
+    ),
     "throttling": (measured(good(telemetry=THROTTLED)), "throttled for 5 % of a window (hw thermal)"),
     "sampler gaps": (
         measured(good(telemetry=[s for s in constant_power() if not 12 < s.t_s < 14])),
@@ -107,6 +115,10 @@ EXAMPLES: dict[str, tuple[SystemRuns, str]] = {
     "batching not in force": (
         measured(good(config=BATCHED)),
         "batches held 1.00 requests on average: batching was hardly in force",
+    ),
+    "recompiled": (
+        measured(good(1), good(2, facts={"engine": {"recompiles_after_prepare": 3}})),
+        "compiled again 3 times under traffic, in 1 of 3 jobs",
     ),
     "shared gpu": (
         measured(good(facts={"meters": {"gpu": {"other_processes": [{"pid": 42, "memory_gb": 1.0}]}}})),

@@ -10,7 +10,7 @@ from bench import store
 from bench.analysis.metrics import METRICS, REQUIRED, metric_set, summarize
 from bench.analysis.system import SystemRuns
 from bench.config import Objectives
-from bench.records import Completion, Value
+from bench.records import Completion, Run, Value
 from tests.analysis.conftest import (
     ASSUMED,
     OBJECTIVES,
@@ -50,11 +50,16 @@ GOLDEN = {
     "error_rate": 0.0,
     "weights_gb": 2.0,
     "mean_batch_size": 1.0,
-    "padding_share": 2 / 15,
+    "mean_decode_rows": 1.0,
+    "padding_share": 2 / 14,  # 8 prompt positions and 4 decode steps are asked for
+    "prefill_waste": 1 / 9,
+    "decode_waste": 1 / 5,
+    # 1 s of prefill in all and 3.5 s of decoding.
+    "time_weighted_waste": (1.0 / 9 + 3.5 / 5) / 4.5,
     "queue_mean_ms": 100.0,
     "prefill_mean_ms": 100.0,
     "decode_mean_ms": 350.0,
-    "dispatch_lag_p99_ms": 1.0,
+    "dispatch_lag_p99_ms": 0.2,
     "perplexity": 7.38905609893065,
     "load_s": 3.0,
 }
@@ -94,7 +99,13 @@ def test_every_metric_of_the_table_is_known_by_hand_or_missing_with_a_reason(
     values: dict[str, Value],
 ) -> None:
     rest = {name: value for name, value in values.items() if name not in GOLDEN and name != "tpot_p50_ms"}
-    assert set(rest) == {"torch_peak_allocated_gb", "mean_kl", "top1_agreement"}
+    assert set(rest) == {
+        "torch_peak_allocated_gb",
+        "kv_cache_gb",
+        "compile_s",
+        "mean_kl",
+        "top1_agreement",
+    }
     assert all(value.value is None and value.source == "missing" and value.note for value in rest.values())
 
 
@@ -223,6 +234,23 @@ def test_a_mean_batch_size_counts_a_batch_once() -> None:
     alone = [completion(15.0, batch_id=1, batch_size=1)]
     runs = SystemRuns(name="baseline", offline=None, windows=[window_run(batched + alone)])
     assert number(summarize(runs, ASSUMED, OBJECTIVES)["mean_batch_size"]) == pytest.approx(2.5)
+
+
+def test_the_cache_is_the_largest_of_all_processes_beside_the_formula_and_compiling_the_longest() -> None:
+    def run(gb: float, seconds: float) -> Run:
+        cache = {"bytes_held": gb * 1e9, "bytes_held_by_formula": 3e9}
+        return window_run(facts={"engine": {"kv_cache": cache, "compile_s": seconds}})
+
+    runs = SystemRuns(name="baseline", offline=None, windows=[run(2.0, 30.0), run(4.0, 5.0)])
+    values = summarize(runs, ASSUMED, OBJECTIVES)
+    assert number(values["kv_cache_gb"]) == 4.0
+    assert values["kv_cache_gb"].note == "measured on NVIDIA H200; 3 GB by the formula"
+    assert number(values["compile_s"]) == 30.0
+
+
+def test_what_an_engine_did_not_say_is_missing_with_the_reason(values: dict[str, Value]) -> None:
+    assert values["kv_cache_gb"].note == "the engine did not say what its KV cache held"
+    assert values["compile_s"].note == "nothing was compiled"
 
 
 def test_kl_and_agreement_have_intervals_from_blocks() -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench.clock import WallClock
 from bench.records import Request
-from bench.workload.pacing import SWITCH_INTERVAL_S, Pacer
+from bench.workload.pacing import SPIN_S, SWITCH_INTERVAL_S, Pacer, split_lag
 
 
 def requests_due(*due_s: float) -> list[Request]:
@@ -110,3 +114,136 @@ def test_a_pacer_sends_on_a_thread_of_its_own() -> None:
     pacer.start(requests_due(0.0))
     pacer.join(10)
     assert pacer.answers == ("pacer",)
+
+
+def test_the_lag_of_a_request_behind_a_slow_one_is_the_pacers_and_its_sum_is_the_whole() -> None:
+    clock = WallClock()
+
+    def submit(request: Request) -> float:
+        sent_s = clock.now_s()
+        if request.uid == 0:
+            time.sleep(0.1)
+        return sent_s
+
+    pacer = Pacer(clock, submit)
+    requests = requests_due(clock.now_s(), clock.now_s() + 0.02, clock.now_s() + 0.4)
+    pacer.start(requests)
+    assert pacer.join(10)
+    lags = [
+        split_lag(request.due_s, pacer.ready_s[request.uid], sent_s)
+        for request, sent_s in zip(requests, pacer.answers, strict=True)
+    ]
+    for request, sent_s, (pacer_s, interpreter_s) in zip(requests, pacer.answers, lags, strict=True):
+        assert pacer_s + interpreter_s == pytest.approx(sent_s - request.due_s, abs=1e-9)
+        assert min(pacer_s, interpreter_s) >= 0
+    assert lags[1][0] > 0.07, "the sender was still busy with the first"
+    assert lags[1][1] < 0.05, "and then sent at once"
+    assert lags[2][0] == 0, "long before the third was due it was free again"
+
+
+def test_waiting_for_the_interpreter_is_not_called_the_pacers() -> None:
+    clock = WallClock()
+    pacer = Pacer(clock, lambda request: clock.now_s())
+    due_s = clock.now_s() + 0.5
+    (request,) = requests = requests_due(due_s)
+    pacer.start(requests)
+    while not pacer.ready_s:
+        time.sleep(0.001)
+    clock.sleep_until(due_s - 0.02)
+    # One call that keeps the interpreter beyond the due time: nobody can interrupt it.
+    sum(range(20_000_000))
+    kept_s = clock.now_s() - due_s
+    assert pacer.join(10)
+    pacer_s, interpreter_s = split_lag(request.due_s, pacer.ready_s[0], pacer.answers[0])
+    assert pacer_s == 0
+    assert interpreter_s == pytest.approx(pacer.answers[0] - request.due_s)
+    assert interpreter_s > 0.9 * kept_s > 0.02
+
+
+@given(st.floats(0, 1e4), st.floats(-10, 10), st.floats(0, 10))
+def test_the_two_parts_are_never_negative_and_sum_to_the_lag(due_s: float, early: float, took: float) -> None:
+    ready_s = due_s + early
+    sent_s = max(due_s, ready_s) + took
+    parts = split_lag(due_s, ready_s, sent_s)
+    assert min(parts) >= 0
+    assert sum(parts) == pytest.approx(sent_s - due_s, abs=1e-9)
+
+
+def test_what_was_not_sent_has_no_answer_and_at_most_one_was_turned_to() -> None:
+    pacer = Pacer(WallClock(), lambda request: request.uid)
+    pacer.start(requests_due(0.0, 1000.0, 1001.0))
+    pacer.join(0.05)
+    pacer.stop()
+    pacer.stop()
+    pacer.join(10)
+    assert list(pacer.ready_s) == [0, 1]
+
+
+def test_the_facts_say_how_it_sent_and_how_long_its_thread_ran() -> None:
+    clock = WallClock()
+    pacer = Pacer(clock, lambda request: request.uid)
+    pacer.start(requests_due(*(clock.now_s() + 0.01 + i / 100 for i in range(20))))
+    assert pacer.join(10)
+    facts = pacer.facts
+    assert facts["spin_s"] == pytest.approx(SPIN_S)
+    assert facts["switch_interval_s"] == SWITCH_INTERVAL_S
+    assert facts["scheduling"] in ("real-time", "as usual")
+    if facts["processor_s"] is None:
+        assert facts["run_queue_s"] is None
+        assert "schedstat" in facts["run_queue_why"]
+    else:
+        assert 0 < facts["processor_s"] < 0.2
+        assert facts["run_queue_s"] >= 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="scheduling policies are Linux's")
+def test_only_the_sending_thread_goes_first_and_what_it_starts_does_not() -> None:
+    def scheduled() -> int:
+        return os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK
+
+    def submit(request: Request) -> tuple[int, int]:
+        child: list[int] = []
+        thread = threading.Thread(target=lambda: child.append(scheduled()))
+        thread.start()
+        thread.join()
+        return scheduled(), child[0]
+
+    before = scheduled()
+    pacer = Pacer(WallClock(), submit)
+    pacer.start(requests_due(0.0))
+    assert pacer.join(10)
+    ((own, child),) = pacer.answers
+    assert own == (os.SCHED_FIFO if pacer.facts["scheduling"] == "real-time" else before)
+    assert child in (before, os.SCHED_OTHER)
+    assert scheduled() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="scheduling policies are Linux's")
+def test_without_the_privilege_to_go_first_it_sends_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setscheduler", forbidden)
+    pacer = Pacer(WallClock(), lambda request: request.uid)
+    pacer.start(requests_due(0.0))
+    assert pacer.join(10)
+    assert pacer.answers == (0,)
+    assert pacer.facts["scheduling"] == "as usual"
+
+
+def test_it_spins_for_a_fiftieth_of_the_time_at_most() -> None:
+    pacer = Pacer(WallClock(), lambda request: request.uid)
+    pacer.start(requests_due(*(i / 1000 for i in range(11))))
+    assert pacer.join(10)
+    assert pacer.facts["spin_s"] == pytest.approx(20e-6)
+
+
+def test_a_system_that_does_not_say_how_long_a_thread_waited_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("bench.workload.pacing._SCHEDULING", tmp_path / "absent")
+    pacer = Pacer(WallClock(), lambda request: request.uid)
+    pacer.start(requests_due(0.0))
+    assert pacer.join(10)
+    assert pacer.facts["run_queue_s"] is None
+    assert "absent" in pacer.facts["run_queue_why"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
@@ -31,7 +32,7 @@ def with_law(**laws: object) -> Traffic:
     return msgspec.structs.replace(TRAFFIC, **laws)
 
 
-def contents(requests: list[Request]) -> list[tuple[tuple[int, ...], int]]:
+def contents(requests: list[Request]) -> list[tuple[Sequence[int], int]]:
     return [(request.prompt_ids, request.output_tokens) for request in requests]
 
 
