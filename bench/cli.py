@@ -1,14 +1,15 @@
 """The command line: arguments to one call, one printed result, one exit code.
 
 Exit codes: 0 done; 1 the verdict says no (`compare --fail-on`); 2 bad input, or something is not
-available here; 3 a job failed or is invalid, finished results are kept; 130 interrupted, likewise.
-Results go to stdout, progress and messages to stderr. Everything heavy is imported by the command
-that needs it.
+available here; 3 a job failed or a run is invalid (its load was not what was asked for), finished results
+are kept; 130 interrupted, likewise. Results go to stdout, progress and messages to stderr. Everything
+heavy is imported by the command that needs it.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     epilog="Exit codes: 0 done; 1 the verdict says no; 2 bad input or not available; "
-    "3 a job failed, finished results are kept; 130 interrupted, likewise.",
+    "3 a job failed or a run is invalid, finished results are kept; 130 interrupted, likewise.",
 )
 
 
@@ -61,6 +62,9 @@ def run(
         Path | None, typer.Option(help="Where run folders and the CSVs go; default: results.")
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run folder.")] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=1e-6, max=1e9, help="Requests/s for latency, instead of [load].")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Show every metric, not the headline only.")] = False,
 ) -> None:
@@ -68,19 +72,19 @@ def run(
     from bench.report.progress import RunProgress
     from bench.run.assemble import assemble
     from bench.run.experiment import new_folder, planned_s, reopen, run_experiment
-    from bench.run.results import judge_experiment, write_csvs
+    from bench.run.results import judge_experiment, metric_sets, write_csvs
 
     if (config is None) == (resume is None):
         raise typer.BadParameter("give either an experiment file or --resume FOLDER")
     if resume is not None:
-        if model is not None:
-            raise typer.BadParameter("a resumed run keeps its model; start a new one for another")
+        if model is not None or rate is not None:
+            raise typer.BadParameter("a resumed run keeps its model and its load; start a new one")
         parts, folder = reopen(resume), resume
         results = results or folder.resolve().parents[2]  # results/runs/CONFIG/STAMP
     else:
         assert config is not None
         results = results or Path("results")
-        parts = assemble(config, model_id=model)
+        parts = assemble(config, model_id=model, rate_rps=rate)
         folder = new_folder(parts, results)
     console = _console(stderr=True)
     plan_s = planned_s(parts)
@@ -93,7 +97,8 @@ def run(
         console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
     for failure in failures:
         print(f"bench: {failure}", file=sys.stderr)
-    _show(judge_experiment(folder), every=every)
+    sets = metric_sets(folder)
+    _show(judge_experiment(folder), sets, every=every)
     if len(parts.systems) == 1:
         print(
             "bench: one system only, so there is nothing to compare; its figures are in the CSV",
@@ -101,6 +106,10 @@ def run(
         )
     if failures:
         print(f"bench: go on with: bench run --resume {folder}", file=sys.stderr)
+    invalid = _invalid(sets)
+    for line in invalid:
+        print(f"bench: {line}", file=sys.stderr)
+    if failures or invalid:
         raise typer.Exit(3)
 
 
@@ -161,19 +170,56 @@ def compare(
 
     Volume, grid and objective are a run's own unless they are stated; bare CSVs take the defaults.
     """
-    from bench.run.results import Override, judge_experiment, judge_paths
+    from bench.run.results import Override, judge_experiment, judge_paths, metric_sets
 
     override = Override(
         requests_per_day=requests_per_day, kg_co2e_per_kwh=kg_co2e_per_kwh, p95_latency_ms=p95_latency_ms
     )
     allowed = allow_different or []
+    sets = None
     if optimized is None:
         results = judge_experiment(baseline, override, allowed)
+        sets = metric_sets(baseline)
     else:
         results = [judge_paths(baseline, optimized, override, allowed)]
-    _show(results, markdown=markdown, every=every)
+    _show(results, sets, markdown=markdown, every=every)
     if fail_on and any(_fails(result.verdict.decision, fail_on) for result in results):
         raise typer.Exit(1)
+
+
+@app.command()
+def fit(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or FOLDER/SYSTEM.")],
+) -> None:
+    """Fit how long a measured system's prefill and decode take: the law that `simulate` serves by."""
+    from bench.report.simulation import render_fit
+    from bench.run.simulate import fit as fit_laws
+
+    _console().print(render_fit(fit_laws(path)))
+
+
+@app.command()
+def simulate(
+    path: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or FOLDER/SYSTEM.")],
+    rate: Annotated[float | None, typer.Option(min=1e-6, max=1e9, help="Requests/s.")] = None,
+    batching: Annotated[
+        str | None, typer.Option(help="Another policy, as in an experiment file: '{ kind = … }'.")
+    ] = None,
+    requests: Annotated[int | None, typer.Option(min=1, help="How many are scored per draw.")] = None,
+    seconds: Annotated[float | None, typer.Option(min=1e-3, help="Or for how long.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the drawn requests.")] = None,
+) -> None:
+    """Predict a measured system at another rate or under another policy, by its own loop on virtual time.
+
+    Without options the recorded requests are served again: how far to trust the law.
+    """
+    from bench.report.simulation import render_prediction
+    from bench.run.simulate import predict
+
+    predictions = predict(
+        path, rate_rps=rate, batching=batching, requests=requests, seconds=seconds, seed=seed
+    )
+    _console().print(render_prediction(predictions))
 
 
 @app.command()
@@ -198,9 +244,31 @@ def _fails(decision: str, fail_on: FailOn) -> bool:
     return severity.index(decision) >= mildest
 
 
-def _show(results: list[Any], *, markdown: bool = False, every: bool) -> None:
+def _invalid(sets: Mapping[str, Any]) -> list[str]:
+    """Return a line for each system whose load was not what was asked for: its figures prove nothing."""
+    return [
+        f"{name}: the run is INVALID: {system.client.reasons}; {system.client.recommendation}"
+        for name, system in sets.items()
+        if system.client is not None and system.client.level == "INVALID"
+    ]
+
+
+def _show(
+    results: list[Any], sets: Mapping[str, Any] | None = None, *, markdown: bool = False, every: bool
+) -> None:
+    """Print each comparison; of more than two systems `sets` in one table instead, unless `every`."""
+    from bench.report.overview import overview_to_markdown, render_overview
     from bench.report.tables import render_comparison, to_markdown
 
+    if sets is not None and len(results) > 1:
+        decisions = {result.comparison.optimized.name: result.verdict.decision for result in results}
+        if markdown:
+            print(overview_to_markdown(sets, decisions), end="" if not every else "\n")
+        else:
+            _console().print(render_overview(sets, decisions))
+        if not every:
+            print("bench: each pair in full: --all, or bench compare RUN/SYSTEM RUN/SYSTEM", file=sys.stderr)
+            return
     for result in results:
         if markdown:
             print(to_markdown(result.comparison, result.verdict, every=every), end="")

@@ -11,7 +11,10 @@ from typing import Any
 
 import msgspec
 
-from bench.config import Experiment, choose, decode_experiment, read_toml
+from bench.config import Compile, Experiment, System, choose, decode_experiment, read_toml
+from bench.model.engines import ENGINES, EngineKind, check_combination
+from bench.model.kv_cache import KV_CACHES, KvCache, resolve
+from bench.model.kv_cache import name_of as cache_name
 from bench.model.locate import check_model
 from bench.model.precision import PRECISIONS, Precision
 from bench.protocols import Arrivals, Lengths, Load, Policy, Prompts
@@ -23,11 +26,14 @@ from bench.workload.prompts import PROMPTS
 
 
 class SystemParts(msgspec.Struct, frozen=True, kw_only=True):
-    """One system's plug-ins."""
+    """One system's plug-ins; `kv_cache` is resolved, never `auto`."""
 
     precision: Precision
+    engine: EngineKind
     policy: Policy
+    kv_cache: KvCache
     attention: str
+    compile: Compile | None
 
 
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,16 +60,21 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
         for name, system in self.systems.items():
             table = config["systems"][name]
             table["precision"] = _table(table["precision"], system.precision)
+            table["engine"] = _table(table["engine"], system.engine)
             table["batching"] = _table(table["batching"], system.policy)
+            table["kv_cache"] = _table(cache_name(system.kv_cache), system.kv_cache)
         return config
 
 
-def assemble(path: Path, *, model_id: str | None = None) -> Parts:
-    """Read an experiment file and build its parts.
+def assemble(path: Path, *, model_id: str | None = None, rate_rps: float | None = None) -> Parts:
+    """Read an experiment file and build its parts; `rate_rps` takes the place of its `[load]`.
 
     Raises ConfigError for anything wrong in the file, NotAvailable where its model cannot exist here.
     """
-    parts = assemble_written(read_toml(path), str(path), model_id=model_id)
+    written = read_toml(path)
+    if rate_rps is not None:
+        written |= {"load": {"kind": "rate", "rps": rate_rps}}
+    parts = assemble_written(written, str(path), model_id=model_id)
     check_model(parts.experiment.model)
     return parts
 
@@ -82,13 +93,25 @@ def assemble_written(written: dict[str, Any], where: str, *, model_id: str | Non
         prompts=choose(PROMPTS, workload.prompts, where, "workload.prompts"),
         load=choose(LOADS, experiment.load, where, "load"),
         systems={
-            name: SystemParts(
-                precision=choose(PRECISIONS, system.precision, where, f"systems.{name}.precision"),
-                policy=choose(POLICIES, system.batching, where, f"systems.{name}.batching"),
-                attention=system.attention,
-            )
-            for name, system in experiment.systems.items()
+            name: _system(system, where, f"systems.{name}") for name, system in experiment.systems.items()
         },
+    )
+
+
+def _system(system: System, where: str, key: str) -> SystemParts:
+    """Build one system's plug-ins; ConfigError also where they cannot be together."""
+    precision = choose(PRECISIONS, system.precision, where, f"{key}.precision")
+    engine = choose(ENGINES, system.engine, where, f"{key}.engine")
+    policy = choose(POLICIES, system.batching, where, f"{key}.batching")
+    cache = choose(KV_CACHES, system.kv_cache, where, f"{key}.kv_cache")
+    check_combination(engine, cache, system.compile, precision, policy, where, key)
+    return SystemParts(
+        precision=precision,
+        engine=engine,
+        policy=policy,
+        kv_cache=resolve(cache, engine, system.compile),
+        attention=system.attention,
+        compile=system.compile,
     )
 
 

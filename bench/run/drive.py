@@ -11,8 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import queue
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,14 +23,17 @@ from bench.errors import RunFailed
 from bench.protocols import Engine, Policy, Vocabulary
 from bench.records import Completion, Interval, Request
 from bench.run.assemble import Parts
+from bench.serving.outcomes import unfinished
+from bench.serving.queue import Ticket
 from bench.serving.server import Server
 from bench.units import to_ms
-from bench.workload.pacing import Pacer
+from bench.workload.pacing import Pacer, split_lag
 from bench.workload.schedule import Traffic, draw_requests, draw_saturating
 
 _LEAD_S = 0.2
 """From the end of preparation to the first due time."""
 _POLL_S = 0.25
+_JOIN_S = 1.0
 _MIN_BATCHES = 2
 """A saturated run is at least this many batches long, however slow they are."""
 _OUTSTANDING_BATCHES = 2
@@ -51,11 +53,27 @@ class Emit(Protocol):
 
 @dataclass
 class Drive:
-    """What the traffic has brought so far."""
+    """What the traffic has brought so far: every request that was sent, answered or not."""
 
-    completions: list[Completion] = field(default_factory=list)
+    clock: Clock
+    tickets: list[Ticket] = field(default_factory=list)
     window: Interval | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    pacer: Pacer[None] | None = None
+
+    def completions(self) -> list[Completion]:
+        """Return a record for every request; one that has no outcome yet is recorded as unfinished."""
+        now_s = self.clock.now_s()
+        ready_s = {} if self.pacer is None else self.pacer.ready_s
+        records = []
+        for ticket in list(self.tickets):
+            request, sent_s = ticket.request, ticket.sent_s
+            record = ticket.completion() if ticket.done else unfinished(request, sent_s, now_s)
+            if request.uid in ready_s:
+                pacer_s, interpreter_s = split_lag(request.due_s, ready_s[request.uid], sent_s)
+                record = msgspec.structs.replace(record, pacer_lag_s=pacer_s, interpreter_lag_s=interpreter_s)
+            records.append(record)
+        return records
 
 
 @dataclass
@@ -100,38 +118,62 @@ def drive_offline(drive: Drive, subject: Subject, emit: Emit) -> None:
     # Nobody waits for these requests: the users' timeout and queue limit do not apply to them.
     server = subject.server(queue_limit=outstanding, timeout_s=math.inf)
     requests = _endless(subject)
-    answered: queue.SimpleQueue[Completion] = queue.SimpleQueue()
-
-    def submit() -> None:
-        server.submit(next(requests)).add_done_callback(lambda future: answered.put(future.result()))
-
+    answered: queue.SimpleQueue[Ticket] = queue.SimpleQueue()
     total_s = protocol.warmup_s + protocol.offline_s
+    emit("prepare")
     server.start()
     started_s = clock.now_s()
-    warm_s = started_s + protocol.warmup_s
+    ends = _Ends(clock, started_s + protocol.warmup_s)
+    served = False
     try:
         for _ in range(outstanding):
-            submit()
-        while not _enough(batch_ends_s(drive.completions), warm_s, protocol.offline_s):
+            drive.tickets.append(server.submit(next(requests), answered.put))
+        while not ends.enough(protocol.offline_s):
             _raise_if_dead(server)
             try:
-                drive.completions.append(answered.get(timeout=_POLL_S))
+                ended = answered.get(timeout=_POLL_S)
             except queue.Empty:
                 pass
             else:
-                _raise_if_hopeless(drive.completions, outstanding)
-                submit()
+                ends.note(ended)
+                served = served or ended.done_s is not None
+                if not served and ends.n >= outstanding:
+                    raise RunFailed(f"every request failed, the first with: {ended.completion().error}")
+                drive.tickets.append(server.submit(next(requests), answered.put))
             elapsed_s = clock.now_s() - started_s
-            emit("offline", min(elapsed_s, total_s), total_s, f"{len(drive.completions)} done")
+            emit("offline", min(elapsed_s, total_s), total_s, f"{ends.n} done")
         server.close()
     except BaseException:
         server.abandon()
         raise
-    finally:
-        while not answered.empty():
-            drive.completions.append(answered.get())
-    ends_s = [end_s for end_s in batch_ends_s(drive.completions) if end_s >= warm_s]
-    drive.facts |= {"offline_started_s": ends_s[0], "offline_ended_s": ends_s[-1]}
+    drive.facts |= {"offline_started_s": ends.moments_s[0], "offline_ended_s": ends.moments_s[-1]}
+
+
+@dataclass
+class _Ends:
+    """When the engine gave answers after the warm-up: what it gives together counts as one moment."""
+
+    clock: Clock
+    warm_s: float
+    moments_s: list[float] = field(default_factory=list)
+    n: int = 0
+    _batch: int | None = None
+
+    def note(self, ticket: Ticket) -> None:
+        """Take in an answered request."""
+        self.n += 1
+        done_s = ticket.done_s
+        if done_s is None or done_s < self.warm_s or ticket.batch is None:
+            return
+        if self.moments_s and ticket.batch.id == self._batch:
+            self.moments_s[-1] = max(done_s, self.moments_s[-1])
+        else:
+            self.moments_s.append(done_s)
+        self._batch = ticket.batch.id
+
+    def enough(self, offline_s: float) -> bool:
+        """Say whether enough whole batches have ended after the warm-up."""
+        return len(self.moments_s) > _MIN_BATCHES and self.moments_s[-1] - self.moments_s[0] >= offline_s
 
 
 def drive_window(drive: Drive, subject: Subject, emit: Emit, *, rate_rps: float, repeat: int) -> None:
@@ -142,34 +184,39 @@ def drive_window(drive: Drive, subject: Subject, emit: Emit, *, rate_rps: float,
     scheduled_s = protocol.warmup_s + protocol.window_s
     tail_s = min(protocol.timeout_s, max(10.0, protocol.window_s))
     drawn = draw_requests(subject.traffic(repeat), rate_rps=rate_rps, duration_s=scheduled_s + tail_s)
-    pacer = Pacer(clock, lambda request: server.submit(request).add_done_callback(keep))
+    pacer = drive.pacer = Pacer(clock, lambda request: drive.tickets.append(server.submit(request, keep)))
+    emit("prepare")
+    server.start()
     start_s = clock.now_s() + _LEAD_S
     requests = [msgspec.structs.replace(request, due_s=request.due_s + start_s) for request in drawn]
     window = Interval(start_s=start_s + protocol.warmup_s, end_s=start_s + scheduled_s)
     drive.window = window
-    scored = {r.uid for r in requests if window.start_s <= r.due_s < window.end_s}
-    ended: list[Completion] = []
+    scored = sum(window.start_s <= request.due_s < window.end_s for request in requests)
+    drive.facts["due_in_window"] = scored
+    ended: list[Ticket] = []
 
-    def keep(future: Future[Completion]) -> None:
-        completion = future.result()
-        drive.completions.append(completion)
-        if completion.uid in scored:
-            ended.append(completion)
+    def keep(ticket: Ticket) -> None:
+        if window.start_s <= ticket.request.due_s < window.end_s:
+            ended.append(ticket)
 
-    server.start()
     pacer.start(requests)
     give_up_s = window.end_s + protocol.timeout_s + _LEAD_S
     try:
-        while clock.now_s() < window.end_s or (len(ended) < len(scored) and clock.now_s() < give_up_s):
+        while clock.now_s() < window.end_s or (len(ended) < scored and clock.now_s() < give_up_s):
             clock.sleep_until(clock.now_s() + _POLL_S)
             _raise_if_dead(server)
             pacer.join(0.0)
             elapsed_s = clock.now_s() - start_s
             phase = "warm-up" if elapsed_s < protocol.warmup_s else "window"
             phase = phase if elapsed_s < scheduled_s else "drain"
-            emit(phase, min(elapsed_s, scheduled_s), scheduled_s, _figures(ended, len(scored)))
+            emit(phase, min(elapsed_s, scheduled_s), scheduled_s, _figures(ended, scored))
         pacer.stop()
-        server.close()
+        pacer.join(_JOIN_S)
+        drive.facts["pacer"] = dict(pacer.facts)
+        if len(ended) < scored:
+            server.abandon()  # what runs may take minutes, and is unfinished whatever comes of it
+        else:
+            server.close()
     except BaseException:
         pacer.stop()
         server.abandon()
@@ -191,21 +238,6 @@ def _endless(subject: Subject) -> Iterator[Request]:
     return requests()
 
 
-def batch_ends_s(completions: Sequence[Completion]) -> list[float]:
-    """Return when each batch gave its last answer, ascending; batches that failed count too."""
-    ends_s: dict[int, float] = {}
-    for completion in completions:
-        if completion.batch_id is not None and completion.done_s is not None:
-            ends_s[completion.batch_id] = max(completion.done_s, ends_s.get(completion.batch_id, 0.0))
-    return sorted(ends_s.values())
-
-
-def _enough(ends_s: list[float], warm_s: float, offline_s: float) -> bool:
-    """Say whether enough whole batches have ended after the warm-up."""
-    counted = [end_s for end_s in ends_s if end_s >= warm_s]
-    return len(counted) > _MIN_BATCHES and counted[-1] - counted[0] >= offline_s
-
-
 def _raise_if_dead(server: Server) -> None:
     if server.error is not None:
         raise RunFailed(
@@ -213,17 +245,13 @@ def _raise_if_dead(server: Server) -> None:
         ) from server.error
 
 
-def _raise_if_hopeless(completions: list[Completion], enough: int) -> None:
-    if len(completions) >= enough and all(c.status != "ok" for c in completions):
-        raise RunFailed(f"every request failed, the first with: {completions[0].error}")
-
-
-def _figures(ended: list[Completion], expected: int) -> str:
+def _figures(ended: list[Ticket], expected: int) -> str:
     """Return what a person wants to see while the window runs."""
-    latencies = [c.done_s - c.due_s for c in list(ended) if c.status == "ok" and c.done_s is not None]
+    seen = list(ended)
+    latencies = [t.done_s - t.request.due_s for t in seen if t.done_s is not None]
     if not latencies:
-        return f"{len(ended)}/{expected} done"
+        return f"{len(seen)}/{expected} done"
     p50_s, p95_s = np.percentile(latencies, [50, 95])
-    failed = len(ended) - len(latencies)
-    text = f"{len(ended)}/{expected} done, p50 {to_ms(p50_s):.0f} ms, p95 {to_ms(p95_s):.0f} ms"
+    failed = len(seen) - len(latencies)
+    text = f"{len(seen)}/{expected} done, p50 {to_ms(p50_s):.0f} ms, p95 {to_ms(p95_s):.0f} ms"
     return f"{text}, {failed} failed" if failed else text

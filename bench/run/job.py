@@ -15,6 +15,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
+
 from bench import provenance, store
 from bench.clock import WallClock
 from bench.errors import BenchError, NotAvailable, RunFailed
@@ -22,14 +24,13 @@ from bench.meters.host import HostMeter
 from bench.meters.nvml import open_gpu, probe_nvml
 from bench.meters.sampling import SampleLog, Sampler
 from bench.model.device import cuda_uuid, use_cpu_threads
-from bench.model.engine import GenerateEngine
 from bench.model.load import LoadedModel, load_model, resolve_device
 from bench.model.memory import reset_peaks, torch_memory
 from bench.model.scoring import has_logits, held_out_ids, score_heldout
-from bench.model.treatment import check_treatment
-from bench.protocols import Meter
+from bench.model.treatment import check_engine, check_treatment
+from bench.protocols import Engine, Meter
 from bench.records import Event, RunMeta, RunStatus
-from bench.run.assemble import Parts, assemble_written
+from bench.run.assemble import Parts, SystemParts, assemble_written
 from bench.run.drive import Drive, Subject, drive_offline, drive_window
 from bench.run.plan import Job
 
@@ -89,7 +90,7 @@ class _Recording:
         self.meters: dict[str, Meter] = {}
         self.sampler: Sampler | None = None
         self.log: SampleLog | None = None
-        self.drive = Drive()
+        self.drive = Drive(self.clock)
         self.treatment: dict[str, Any] = {}
         self.facts: dict[str, Any] = {}
         self.missing: dict[str, str] = {}
@@ -110,7 +111,11 @@ class _Recording:
         """Write the run folder."""
         log = self.log or _NOTHING_SAMPLED
         store.write_run(
-            self.job.folder, self._meta(status, error, log), self.drive.completions, log.samples, self.quality
+            self.job.folder,
+            self._meta(status, error, log),
+            self.drive.completions(),
+            log.samples,
+            self.quality,
         )
 
     def _meta(self, status: RunStatus, error: str | None, log: SampleLog) -> RunMeta:
@@ -155,15 +160,20 @@ def _measure(job: Job, recording: _Recording, events: Connection) -> None:
     recording.treatment = check_treatment(loaded, system.precision, system.attention)
     recording.facts["weights_bytes"] = recording.treatment["total_bytes"]
 
-    engine = GenerateEngine(loaded, clock)
     reset_peaks(device)
+    engine = _build_engine(recording.parts, system, loaded, clock)
     subject = Subject(
         parts=recording.parts, policy=system.policy, engine=engine, vocabulary=loaded.vocabulary, clock=clock
     )
-    if job.rate_rps is None:
-        drive_offline(recording.drive, subject, emit)
-    else:
-        drive_window(recording.drive, subject, emit, rate_rps=job.rate_rps, repeat=job.repeat)
+    try:
+        if job.rate_rps is None:
+            drive_offline(recording.drive, subject, emit)
+        else:
+            drive_window(recording.drive, subject, emit, rate_rps=job.rate_rps, repeat=job.repeat)
+        recording.treatment |= check_engine(engine.facts, system.kv_cache, system.compile)
+    finally:
+        recording.facts["engine"] = dict(engine.facts)
+        engine.close()
     for name, figure in torch_memory(device).items():
         if figure.value is None:
             recording.missing[name] = figure.note
@@ -176,6 +186,23 @@ def _measure(job: Job, recording: _Recording, events: Connection) -> None:
         except Exception as error:  # noqa: BLE001 - the capacity is measured; quality is missing, with the reason
             traceback.print_exc()
             recording.missing["quality"] = f"the quality pass failed: {_first_line(error)}"
+
+
+def _build_engine(parts: Parts, system: SystemParts, loaded: LoadedModel, clock: WallClock) -> Engine:
+    """Return the system's engine, with room for as many requests as its policy lets run together.
+
+    Its context is the longest that the workload can draw: a cache that is allocated at once would else
+    take slots for the model's whole context.
+    """
+    longest = parts.input_tokens.longest + parts.output_tokens.longest
+    return system.engine.build(
+        msgspec.structs.replace(loaded, max_context=min(loaded.max_context, longest)),
+        clock,
+        slots=system.policy.max_batch,
+        prefill_chunk=system.policy.prefill_chunk,
+        cache=system.kv_cache,
+        compile=system.compile,
+    )
 
 
 def _open_meters(recording: _Recording, device: Literal["cuda", "cpu"]) -> dict[str, Meter]:

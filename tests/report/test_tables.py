@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
@@ -11,7 +12,7 @@ from bench.analysis.comparison import Comparison
 from bench.analysis.decide import Verdict, decide
 from bench.analysis.metrics import METRICS, metric_set
 from bench.analysis.numbers import shown
-from bench.analysis.system import Doubt, MetricSet
+from bench.analysis.system import Batching, Doubt, MetricSet
 from bench.records import Value
 from bench.report.tables import render_comparison, to_markdown
 from tests.analysis.conftest import ASSUMED, LIMITS, OBJECTIVES, quality, system_runs
@@ -83,6 +84,39 @@ def test_guardrails_tradeoffs_differences_and_doubts_are_all_there(
         assert doubt.text in text
         assert f"Remedy: {doubt.remedy}" in text
     assert "precision.kind: fp16 against int8" in text
+
+
+def test_the_client_has_a_line_for_each_system(pair: tuple[Comparison, Verdict]) -> None:
+    line = "VALID, realised 1 of 1 requests/s, lag p99 0.2 ms (pacer 0.05, interpreter 0.15)"
+    text = flat(plain_text(render_comparison(*pair), width=200))
+    assert f"Client - baseline: {line} - optimized: {line}" in text
+    assert f"- baseline: {line}" in to_markdown(*pair).splitlines()
+
+
+def test_batch_sizes_and_reasons_stand_as_shares() -> None:
+    sides = [measured(name, (0.5, 0.5), 2) for name in ("baseline", "optimized")]
+    batching = Batching(
+        p50_size=4.0,
+        p90_size=8.0,
+        sizes={"4": 0.875, "8": 0.125},
+        admitted={"size": 0.75, "window": 0.25},
+        waited={"busy": 1.0},
+    )
+    sides[1] = msgspec.structs.replace(sides[1], batching=batching)
+    text = to_markdown(*judged(*sides)).splitlines()
+    assert "- baseline: size p50 1, p90 1; 1: 100 %" in text
+    assert "- optimized: size p50 4, p90 8; 4: 87.5 %, 8: 12.5 %" in text
+    assert "- optimized: went because of size: 75 %, window: 25 %" in text
+    assert "- optimized: waited last for busy: 100 %" in text
+
+
+def test_files_that_say_nothing_of_client_and_batches_have_no_such_lines() -> None:
+    values = {name: Value(value=1.0, source="stated", note="") for name in list(METRICS)[:6]}
+    bare = MetricSet(name="a", origin="a.csv", values=values, bare=True)
+    text = to_markdown(*judged(bare, bare))
+    assert "**Client**" not in text
+    assert "**Batching**" not in text
+    assert "| client |" not in text
 
 
 def test_what_was_not_measured_is_listed_once_per_reason() -> None:

@@ -12,8 +12,9 @@ from bench.clock import WallClock
 from bench.errors import RunFailed
 from bench.model.fake import FakeEngine
 from bench.protocols import Tokenizer
+from bench.records import ServiceLaw
 from bench.run.assemble import Parts, assemble_written
-from bench.run.drive import Drive, Subject, batch_ends_s, drive_offline, drive_window
+from bench.run.drive import Drive, Subject, drive_offline, drive_window
 
 STEP_S = 0.002
 OUTPUT_TOKENS = 5
@@ -49,15 +50,16 @@ def quiet(phase: str, elapsed_s: float = 0.0, total_s: float | None = None, deta
 
 
 def test_a_saturated_run_counts_whole_full_batches_after_the_warm_up() -> None:
-    clock, drive = WallClock(), Drive()
-    drive_offline(drive, subject(FakeEngine(clock, decode_s=STEP_S), clock), quiet)
+    clock = WallClock()
+    drive = Drive(clock)
+    drive_offline(drive, subject(FakeEngine(clock, ServiceLaw(decode_s=STEP_S)), clock), quiet)
     started_s, ended_s = drive.facts["offline_started_s"], drive.facts["offline_ended_s"]
     assert started_s >= 0.1
     assert ended_s - started_s >= 0.3
-    assert {started_s, ended_s} <= set(batch_ends_s(drive.completions))
+    assert {started_s, ended_s} <= {c.done_s for c in drive.completions()}
     inside = [
         c
-        for c in drive.completions
+        for c in drive.completions()
         if c.done_s is not None and started_s < c.done_s <= ended_s and c.status == "ok"
     ]
     assert {c.batch_size for c in inside} == {4}
@@ -65,31 +67,34 @@ def test_a_saturated_run_counts_whole_full_batches_after_the_warm_up() -> None:
 
 
 def test_nobody_waits_for_a_saturated_runs_requests_so_no_timeout_or_queue_limit_applies() -> None:
-    clock, drive = WallClock(), Drive()
-    slow = FakeEngine(clock, decode_s=0.02)
+    clock = WallClock()
+    drive = Drive(clock)
+    slow = FakeEngine(clock, ServiceLaw(decode_s=0.02))
     drive_offline(drive, subject(slow, clock, timeout_s=0.01, queue_limit=1), quiet)
-    counted = [c for c in drive.completions if c.batch_id is not None]
+    counted = [c for c in drive.completions() if c.batch_id is not None]
     assert len(counted) >= 8
     assert {c.status for c in counted} == {"ok"}
 
 
 def test_an_interrupt_does_not_wait_for_the_running_batch() -> None:
-    clock, drive = WallClock(), Drive()
+    clock = WallClock()
+    drive = Drive(clock)
 
     def interrupt(phase: str, elapsed_s: float = 0.0, total_s: float | None = None, detail: str = "") -> None:
         if elapsed_s > 0.2:
             raise KeyboardInterrupt
 
-    engine = FakeEngine(clock, decode_s=5.0)
+    engine = FakeEngine(clock, ServiceLaw(decode_s=5.0))
     with pytest.raises(KeyboardInterrupt):
         drive_window(drive, subject(engine, clock), interrupt, rate_rps=40, repeat=1)
     assert clock.now_s() < 4
 
 
 def test_a_saturated_run_never_repeats_a_request() -> None:
-    clock, drive = WallClock(), Drive()
-    drive_offline(drive, subject(FakeEngine(clock, decode_s=STEP_S), clock), quiet)
-    uids = [c.uid for c in drive.completions]
+    clock = WallClock()
+    drive = Drive(clock)
+    drive_offline(drive, subject(FakeEngine(clock, ServiceLaw(decode_s=STEP_S)), clock), quiet)
+    uids = [c.uid for c in drive.completions()]
     assert len(uids) == len(set(uids))
 
 
@@ -97,47 +102,63 @@ def test_a_system_that_serves_nothing_is_given_up_with_its_own_error() -> None:
     clock = WallClock()
     engine = FakeEngine(clock, fail_on=lambda batch: ValueError("no such kernel"))
     with pytest.raises(RunFailed, match="no such kernel"):
-        drive_offline(Drive(), subject(engine, clock), quiet)
+        drive_offline(Drive(clock), subject(engine, clock), quiet)
 
 
 def test_a_window_scores_what_was_due_inside_it_and_loses_nothing() -> None:
-    clock, drive = WallClock(), Drive()
-    drive_window(drive, subject(FakeEngine(clock, decode_s=STEP_S), clock), quiet, rate_rps=40, repeat=1)
+    clock = WallClock()
+    drive = Drive(clock)
+    drive_window(
+        drive, subject(FakeEngine(clock, ServiceLaw(decode_s=STEP_S)), clock), quiet, rate_rps=40, repeat=1
+    )
     window = drive.window
     assert window is not None
     assert window.end_s - window.start_s == pytest.approx(0.5)
-    scored = [c for c in drive.completions if window.start_s <= c.due_s < window.end_s]
+    scored = [c for c in drive.completions() if window.start_s <= c.due_s < window.end_s]
     assert len(scored) == 20
     assert all(c.status == "ok" for c in scored)
-    assert len({c.uid for c in drive.completions}) == len(drive.completions)
+    assert len({c.uid for c in drive.completions()}) == len(drive.completions())
 
 
 def test_the_same_repeat_sends_the_same_requests_and_another_repeat_others() -> None:
     def sent(repeat: int) -> list[tuple[int, float]]:
-        clock, drive = WallClock(), Drive()
+        clock = WallClock()
+        drive = Drive(clock)
         drive_window(drive, subject(FakeEngine(clock), clock), quiet, rate_rps=40, repeat=repeat)
         assert drive.window is not None
         start_s = drive.window.start_s
-        return [(c.uid, round(c.due_s - start_s, 6)) for c in sorted(drive.completions, key=lambda c: c.uid)][
-            :20
-        ]
+        return [
+            (c.uid, round(c.due_s - start_s, 6)) for c in sorted(drive.completions(), key=lambda c: c.uid)
+        ][:20]
 
     assert sent(1) == sent(1)
     assert sent(1) != sent(2)
 
 
 def test_an_engine_that_dies_ends_the_run_and_keeps_what_was_measured() -> None:
-    clock, drive = WallClock(), Drive()
+    clock = WallClock()
+    drive = Drive(clock)
     calls = []
 
     def die_later(batch: Sequence[object]) -> BaseException | None:
         calls.append(batch)
         return SystemExit("gone") if len(calls) > 3 else None
 
-    engine = FakeEngine(clock, decode_s=STEP_S, fail_on=die_later)
+    engine = FakeEngine(clock, ServiceLaw(decode_s=STEP_S), fail_on=die_later)
     with pytest.raises(RunFailed, match="SystemExit: gone"):
         drive_window(drive, subject(engine, clock), quiet, rate_rps=40, repeat=1)
-    assert [c.status for c in drive.completions].count("ok") >= 3
+    assert [c.status for c in drive.completions()].count("ok") >= 3
+
+
+def test_a_request_without_an_outcome_is_recorded_as_unfinished() -> None:
+    clock = WallClock()
+    drive = Drive(clock)
+    hung = FakeEngine(clock, ServiceLaw(prefill_s=3.0))
+    drive_window(drive, subject(hung, clock, timeout_s=0.1), quiet, rate_rps=4, repeat=1)
+    assert clock.now_s() < 3.0
+    unfinished = [c for c in drive.completions() if c.done_s is None]
+    assert unfinished
+    assert all(c.status == "error" and "unfinished" in (c.error or "") for c in unfinished)
 
 
 def test_the_shipped_experiments_are_all_well_formed() -> None:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests import fake_nvml
@@ -145,8 +146,6 @@ def test_quality_is_measured_against_the_baseline(simulated: Path) -> None:
 
 
 def test_every_request_has_one_row_and_its_stages_sum_to_its_latency(simulated: Path) -> None:
-    import pyarrow.parquet as pq
-
     for name in ("baseline.1", "optimized.1"):
         table = pq.read_table(run_folder(simulated) / name / "requests.parquet").to_pylist()
         assert len({row["uid"] for row in table}) == len(table)
@@ -232,6 +231,40 @@ def children(pid: int) -> list[int]:
     return [p.pid for p in found if "resource_tracker" not in " ".join(p.cmdline())]
 
 
+def test_engines_and_policies_side_by_side_end_in_one_table(tmp_path: Path) -> None:
+    systems = """
+[systems.alone]
+precision = "fp32"
+[systems.joined]
+precision = "fp32"
+engine = "steps"
+batching = { kind = "continuous", max_size = 4, prefill_chunk = 16 }
+[systems.manager]
+precision = "fp32"
+engine = "transformers-continuous"
+batching = { kind = "continuous", max_size = 4 }
+"""
+    path = config(tmp_path, tokens="0", window_s="0.8")
+    path.write_text(path.read_text().partition("[systems.baseline]")[0] + systems)
+    done = bench("run", path, "--results", tmp_path, "--rate", 6, "--quiet")
+    assert done.returncode in (0, 3), done.stderr  # 3: on a machine this busy the load may be off
+    folder = next((tmp_path / "runs" / "short").iterdir())
+    for line, engine, cache in (
+        ("alone", None, "dynamic"),
+        ("joined", "steps", "dynamic"),
+        ("manager", "transformers-continuous", "paged"),
+    ):
+        assert line in done.stdout
+        meta = json.loads((folder / f"{line}.1" / "run.json").read_text())
+        assert meta["offered_rps"] == 6
+        assert meta["treatment"]["kv_cache"] == cache
+        assert meta["facts"]["engine"]["kv_cache"]["bytes_held"] > 0
+        assert meta["config"]["systems"][line]["engine"]["kind"] == (engine or "generate")
+    outcomes = pq.read_table(folder / "joined.1" / "requests.parquet").to_pylist()
+    assert {outcome["status"] for outcome in outcomes} <= {"ok", "rejected"}
+    assert all(outcome["padded_tokens"] == 0 for outcome in outcomes if outcome["status"] == "ok")
+
+
 def test_a_killed_job_is_recorded_ctrl_c_keeps_the_rest_and_resume_goes_on(tmp_path: Path) -> None:
     path = config(tmp_path, warmup_s="1", window_s="6")
     text = path.read_text().replace('precision = "int8"', 'precision = "bf16"')
@@ -267,3 +300,17 @@ def test_a_killed_job_is_recorded_ctrl_c_keeps_the_rest_and_resume_goes_on(tmp_p
     assert (folder() / "baseline.offline" / "run.json").stat().st_mtime_ns == finished
     for name in ("optimized.offline", "baseline.1", "optimized.1"):
         assert json.loads((folder() / name / "run.json").read_text())["status"] == "complete"
+
+
+def test_a_recorded_run_predicts_itself_from_the_command_line(simulated: Path) -> None:
+    folder = run_folder(simulated)
+    law = bench("fit", folder / "optimized")
+    assert law.returncode == 0, law.stderr
+    assert "decode" in law.stdout
+    predicted = bench("simulate", folder / "optimized", "--rate", 4, "--requests", 50)
+    assert predicted.returncode == 0, predicted.stderr
+    assert "p95 latency" in predicted.stdout
+    refused = bench("simulate", folder / "optimized", "--batching", '{ kind = "continuous", max_size = 4 }')
+    assert refused.returncode == 2
+    assert "cannot be joined" in refused.stderr
+    assert refused.stderr.count("\n") == 1

@@ -1,0 +1,65 @@
+"""Every system of an experiment in one table: what many systems side by side are looked at for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from bench.analysis.metrics import METRICS
+from bench.analysis.numbers import shown
+from bench.analysis.system import MetricSet
+from bench.records import Value
+
+COLUMNS = {
+    "offline_output_tokens_per_sec": "tok/s",
+    "p50_latency_ms": "p50",
+    "p95_latency_ms": "p95",
+    "ttft_p95_ms": "TTFT95",
+    "mean_batch_size": "batch",
+    "time_weighted_waste": "waste",
+}
+"""The metrics shown, with headings short enough for 80 columns; times are in ms."""
+_SHORT = {"not enough evidence": "unclear", "adopt with guardrails": "guardrails"}
+"""Verdicts that are too long for the column."""
+
+
+def render_overview(sets: Mapping[str, MetricSet], decisions: Mapping[str, str]) -> Table:
+    """Return the table; `decisions` are the verdicts by system, against the first one.
+
+    `grows` stands for the latency of a saturated system: its queue only grows.
+    """
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, expand=False)
+    table.add_column("system", no_wrap=True)
+    for heading in COLUMNS.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for cells in _rows(sets, decisions):
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def overview_to_markdown(sets: Mapping[str, MetricSet], decisions: Mapping[str, str]) -> str:
+    """Return the same as Markdown."""
+    lines = [
+        "| system | " + " | ".join(COLUMNS.values()) + " | verdict |",
+        "|---|" + "---:|" * len(COLUMNS) + "---|",
+    ]
+    lines += ["| " + " | ".join(cells) + " |" for cells in _rows(sets, decisions)]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(sets: Mapping[str, MetricSet], decisions: Mapping[str, str]) -> Iterator[Sequence[str]]:
+    for name, metrics in sets.items():
+        cells = [_cell(key, metrics.values.get(key)) for key in COLUMNS]
+        decision = decisions.get(name, "baseline")
+        yield [name, *cells, _SHORT.get(decision, decision)]
+
+
+def _cell(key: str, value: Value | None) -> str:
+    if value is None or value.value is None:
+        saturated = value is not None and value.note.startswith("saturated")
+        return "grows" if saturated else "–"
+    return shown(value.value, min(METRICS[key].digits, 3))
