@@ -11,7 +11,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 pytho
             $(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test check compare summarize perf env clean
+.PHONY: help bench test check compare summarize perf validate env clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -36,8 +36,11 @@ summarize: $(STAMP)  ## rebuild the CSVs of a run folder from its raw data (RUN=
 	@test -n "$(RUN)" || { echo "name a run folder: make summarize RUN=results/runs/…/…" >&2; exit 2; }
 	$(BENCH) summarize $(RUN) $(ARGS)
 
-perf: $(STAMP)  ## what the harness itself costs, as ratios measured side by side
-	$(VENV)/bin/python -m tests.perf.harness_overhead $(ARGS)
+perf: $(STAMP)  ## every speed claim as a ratio measured side by side; half an hour, on a quiet machine
+	$(VENV)/bin/python -m tests.perf $(ARGS)
+
+validate: $(STAMP)  ## every truth claim against a known answer: queueing theory, conformance
+	$(VENV)/bin/python -m tests.validate $(ARGS)
 
 env: $(STAMP)  ## show what this machine has and what is missing
 	$(BENCH) env

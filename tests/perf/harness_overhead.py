@@ -1,7 +1,7 @@
 """What the harness costs the system that it measures: the same batches bare and through the harness.
 
 `make perf` runs the shipped model in FP32 on one thread over the same batches in three ways, in turn: bare
-`model.generate` in a loop; the server with queue, futures, engine thread and the hook that takes each
+`model.generate` in a loop; the server with queue, tickets, engine thread and the hook that takes each
 token's time; and that with the sampler reading the host at 10 Hz (NVML needs a GPU and is not in it). The
 ratio of a pair is the time through the harness over the time bare; reported is the median over the pairs
 with a 95 % interval of the median by order statistics. Nothing here asserts a speed: it prints a line each
@@ -12,30 +12,28 @@ from __future__ import annotations
 
 import argparse
 import math
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import provenance
 from bench.clock import WallClock
 from bench.config import Model
 from bench.meters.host import HostMeter
 from bench.meters.sampling import Sampler
 from bench.model.device import use_cpu_threads
-from bench.model.engine import GenerateEngine
+from bench.model.generate import GenerateEngine
 from bench.model.load import load_model
 from bench.model.precision import PRECISIONS
 from bench.protocols import Engine
 from bench.records import Request
 from bench.serving.policies import DynamicBatching
 from bench.serving.server import Server
-from bench.store import write_json
 from bench.workload.arrivals import Steady
 from bench.workload.lengths import Constant
 from bench.workload.prompts import RandomTokens
 from bench.workload.schedule import Traffic, draw_saturating
+from tests.perf.recording import LATEST, Entry, record, summarize
 
 BATCH = 4
 BATCHES = 1
@@ -71,13 +69,13 @@ def bare(subject: Subject, requests: Sequence[Request]) -> float:
 
 
 def served(subject: Subject, requests: Sequence[Request]) -> float:
-    """Return the seconds for the same batches through queue, policy, engine thread and futures."""
+    """Return the seconds for the same batches through queue, policy, engine thread and tickets."""
     policy = DynamicBatching(max_size=BATCH, max_wait_ms=1000)
     server = Server(policy, subject.engine, CLOCK, queue_limit=len(requests), timeout_s=math.inf)
-    futures = [server.submit(request) for request in requests]
+    tickets = [server.submit(request) for request in requests]
     started_s = CLOCK.now_s()
     server.start()
-    outcomes = [future.result() for future in futures]
+    outcomes = [ticket.result() for ticket in tickets]
     ended_s = CLOCK.now_s()
     server.drain()
     sizes = {outcome.batch_size for outcome in outcomes}
@@ -110,41 +108,23 @@ def ratios(subject: Subject, requests: Sequence[Request], way: Way, pairs: int) 
     return found
 
 
-def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the 95 % interval of the median by order statistics (normal approximation of the binomial)."""
-    ordered = sorted(values)
-    half = 1.96 * math.sqrt(len(ordered)) / 2
-    low = max(0, math.floor(len(ordered) / 2 - half))
-    high = min(len(ordered) - 1, math.ceil(len(ordered) / 2 + half) - 1)
-    return ordered[low], ordered[high]
-
-
 def main() -> None:
     """Measure, print a line each, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=120, help="interleaved pairs per way")
-    parser.add_argument("--out", type=Path, default=Path("results/perf/latest.json"))
+    parser.add_argument("--out", type=Path, default=LATEST)
     args = parser.parse_args()
     use_cpu_threads(1)
     loaded = load_model(Model(id="tiny"), PRECISIONS["fp32"](), "sdpa", "cpu")
     subject = Subject(loaded.model, GenerateEngine(loaded, CLOCK))
     requests = draw_saturating(_traffic(loaded), n=BATCH * BATCHES)
     bare(subject, requests)  # warm-up
-    machine = f"{provenance.cpu_model()}, 1 thread"
-    results: dict[str, dict[str, Any]] = {}
+    unit = f"time of {BATCHES} batch of {BATCH}, {INPUT_TOKENS}+{OUTPUT_TOKENS} tokens, tiny fp32"
+    results: dict[str, Entry] = {}
     for name, way in {"serving over bare": served, "serving and sampling over bare": sampled}.items():
-        found = ratios(subject, requests, way, args.pairs)
-        low, high = median_interval(found)
-        results[name] = {
-            "ratio": statistics.median(found),
-            "low": low,
-            "high": high,
-            "repeats": args.pairs,
-            "unit": f"time of {BATCHES} batch of {BATCH}, {INPUT_TOKENS}+{OUTPUT_TOKENS} tokens, tiny fp32",
-            "machine": machine,
-        }
-        print(f"{name}: {results[name]['ratio']:.4f} (95 % {low:.4f} to {high:.4f}, {args.pairs} pairs)")
-    write_json(args.out, results)
+        results[name] = summarize(ratios(subject, requests, way, args.pairs), unit, threads=1)
+        print(results[name].line(name))
+    record(results, args.out)
 
 
 def _traffic(loaded: Any) -> Traffic:
