@@ -15,28 +15,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import torch
 from transformers.cache_utils import Cache
 
+from bench.model.slot_support import Format
+
 _ROUND = 64
 """Capacities are multiples of this many positions."""
-
-
-class Format(msgspec.Struct, frozen=True, kw_only=True):
-    """What one layer stores per position; `window` is its attention's sliding window, None for all."""
-
-    heads: int
-    key_dim: int
-    value_dim: int
-    dtype: Any
-    window: int | None = None
-
-    @property
-    def bytes_per_token(self) -> int:
-        """Bytes that this layer stores for one position."""
-        size: int = self.dtype.itemsize
-        return self.heads * (self.key_dim + self.value_dim) * size
 
 
 class _Layer:

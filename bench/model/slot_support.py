@@ -11,14 +11,31 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+import msgspec
+
 from bench.errors import NotAvailable
 from bench.model.load import LoadedModel
-from bench.model.slot_cache import Format
 
 _REMEDY = 'use engine = "generate"'
 _NEEDED = ("past_key_values", "position_ids", "logits_to_keep")
 _ROPES_OF_THE_WHOLE_BATCH = ("dynamic", "longrope")
 """Rotary embeddings whose frequencies depend on the longest position in the batch."""
+
+
+class Format(msgspec.Struct, frozen=True, kw_only=True):
+    """What one layer stores per position; `window` is its attention's sliding window, None for all."""
+
+    heads: int
+    key_dim: int
+    value_dim: int
+    dtype: Any
+    window: int | None = None
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes that this layer stores for one position."""
+        size: int = self.dtype.itemsize
+        return self.heads * (self.key_dim + self.value_dim) * size
 
 
 def refuse(loaded: LoadedModel, why: str) -> NotAvailable:

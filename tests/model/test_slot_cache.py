@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from bench.model.slot_support import Format
 from tests.model.conftest import LoadTiny
 
 
@@ -12,7 +13,7 @@ def cache(load_tiny: LoadTiny) -> Any:
     """Two layers of 3 heads, keys of 4 and values of 2 numbers."""
     import torch
 
-    from bench.model.slot_cache import Format, SlotCache
+    from bench.model.slot_cache import SlotCache
 
     form = Format(heads=3, key_dim=4, value_dim=2, dtype=torch.float32)
     return SlotCache([form, form], "cpu")
