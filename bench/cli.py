@@ -1,8 +1,8 @@
 """The command line: arguments to one call, one printed result, one exit code.
 
 Exit codes: 0 done; 1 the verdict says no (`compare --fail-on`); 2 bad input, or something is not
-available here; 3 a job failed or a run is invalid (its load was not what was asked for), finished results
-are kept; 130 interrupted, likewise. Results go to stdout, progress and messages to stderr. Everything
+available here; 3 a job failed or a run is invalid (the client did not send as asked), finished results are
+kept; 130 interrupted, likewise. Results go to stdout, progress and messages to stderr. Everything
 heavy is imported by the command that needs it.
 """
 
@@ -92,12 +92,15 @@ def run(
     console.print(f"{len(plan_s)} jobs, {sum(plan_s.values()) / MINUTE_S:.0f} minutes plus loading and drain")
     with RunProgress(console, planned_s=plan_s, quiet=quiet) as progress:
         failures = run_experiment(parts, folder, progress.watch)
-    write_csvs(folder, folder)
-    for path in write_csvs(folder, results):
+    sets = metric_sets(folder)
+    invalid = _invalid(sets)
+    written = write_csvs(folder, folder)
+    if not invalid:  # else the last good pair stays where readers look, and this run's are in its folder
+        written = write_csvs(folder, results)
+    for path in written:
         console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
     for failure in failures:
         print(f"bench: {failure}", file=sys.stderr)
-    sets = metric_sets(folder)
     _show(judge_experiment(folder), sets, every=every)
     if len(parts.systems) == 1:
         print(
@@ -106,9 +109,10 @@ def run(
         )
     if failures:
         print(f"bench: go on with: bench run --resume {folder}", file=sys.stderr)
-    invalid = _invalid(sets)
     for line in invalid:
         print(f"bench: {line}", file=sys.stderr)
+    if invalid:
+        print(f"bench: the CSVs in {results} were left as they were; start a new run", file=sys.stderr)
     if failures or invalid:
         raise typer.Exit(3)
 
@@ -183,6 +187,8 @@ def compare(
     else:
         results = [judge_paths(baseline, optimized, override, allowed)]
     _show(results, sets, markdown=markdown, every=every)
+    for line in _invalid(sets or {}):
+        print(f"bench: {line}", file=sys.stderr)
     if fail_on and any(_fails(result.verdict.decision, fail_on) for result in results):
         raise typer.Exit(1)
 
@@ -245,7 +251,7 @@ def _fails(decision: str, fail_on: FailOn) -> bool:
 
 
 def _invalid(sets: Mapping[str, Any]) -> list[str]:
-    """Return a line for each system whose load was not what was asked for: its figures prove nothing."""
+    """Return a line for each system that the client did not drive as asked: its figures prove nothing."""
     return [
         f"{name}: the run is INVALID: {system.client.reasons}; {system.client.recommendation}"
         for name, system in sets.items()

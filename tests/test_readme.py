@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from bench.run.results import write_csvs
+from tests.evidence import PAGE, page
 from tests.readme import README, ROOT, updated
 
 TEXT = README.read_text(encoding="utf-8")
@@ -53,3 +54,8 @@ def test_there_are_at_most_ten_documented_targets() -> None:
     targets = re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE)
     assert {"bench", "test", "help"} <= set(targets)
     assert len(targets) <= 10
+
+
+def test_the_page_of_evidence_is_that_of_the_recorded_measurements_and_every_claim_holds() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(), "run: python -m tests.evidence"
+    assert "**no**" not in page()

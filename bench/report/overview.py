@@ -29,7 +29,8 @@ _SHORT = {"not enough evidence": "unclear", "adopt with guardrails": "guardrails
 def render_overview(sets: Mapping[str, MetricSet], decisions: Mapping[str, str]) -> Table:
     """Return the table; `decisions` are the verdicts by system, against the first one.
 
-    `grows` stands for the latency of a saturated system: its queue only grows.
+    `overload` stands for the latency of a system that cannot carry the rate; where the client was not VALID
+    its level stands in place of the verdict.
     """
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, expand=False)
     table.add_column("system", no_wrap=True)
@@ -55,11 +56,12 @@ def _rows(sets: Mapping[str, MetricSet], decisions: Mapping[str, str]) -> Iterat
     for name, metrics in sets.items():
         cells = [_cell(key, metrics.values.get(key)) for key in COLUMNS]
         decision = decisions.get(name, "baseline")
-        yield [name, *cells, _SHORT.get(decision, decision)]
+        level = metrics.client.level if metrics.client is not None else "VALID"
+        yield [name, *cells, _SHORT.get(decision, decision) if level == "VALID" else level]
 
 
 def _cell(key: str, value: Value | None) -> str:
     if value is None or value.value is None:
         saturated = value is not None and value.note.startswith("saturated")
-        return "grows" if saturated else "–"
+        return "overload" if saturated else "–"
     return shown(value.value, min(METRICS[key].digits, 3))

@@ -23,7 +23,7 @@ from bench.errors import RunFailed
 from bench.protocols import Engine, Policy, Vocabulary
 from bench.records import Completion, Interval, Request
 from bench.run.assemble import Parts
-from bench.serving.outcomes import unfinished
+from bench.serving.outcomes import given_up
 from bench.serving.queue import Ticket
 from bench.serving.server import Server
 from bench.units import to_ms
@@ -56,19 +56,21 @@ class Drive:
     """What the traffic has brought so far: every request that was sent, answered or not."""
 
     clock: Clock
+    timeout_s: float = math.inf
     tickets: list[Ticket] = field(default_factory=list)
     window: Interval | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     pacer: Pacer[None] | None = None
 
     def completions(self) -> list[Completion]:
-        """Return a record for every request; one that has no outcome yet is recorded as unfinished."""
+        """Return a record for every request; one that has no outcome is late by now, or unfinished."""
         now_s = self.clock.now_s()
         ready_s = {} if self.pacer is None else self.pacer.ready_s
         records = []
         for ticket in list(self.tickets):
             request, sent_s = ticket.request, ticket.sent_s
-            record = ticket.completion() if ticket.done else unfinished(request, sent_s, now_s)
+            late = given_up(request, sent_s, now_s, self.timeout_s)
+            record = ticket.completion() if ticket.done else late
             if request.uid in ready_s:
                 pacer_s, interpreter_s = split_lag(request.due_s, ready_s[request.uid], sent_s)
                 record = msgspec.structs.replace(record, pacer_lag_s=pacer_s, interpreter_lag_s=interpreter_s)
@@ -181,6 +183,7 @@ def drive_window(drive: Drive, subject: Subject, emit: Emit, *, rate_rps: float,
     protocol = subject.parts.experiment.protocol
     clock = subject.clock
     server = subject.server(queue_limit=protocol.queue_limit, timeout_s=protocol.timeout_s)
+    drive.timeout_s = protocol.timeout_s
     scheduled_s = protocol.warmup_s + protocol.window_s
     tail_s = min(protocol.timeout_s, max(10.0, protocol.window_s))
     drawn = draw_requests(subject.traffic(repeat), rate_rps=rate_rps, duration_s=scheduled_s + tail_s)
@@ -214,7 +217,7 @@ def drive_window(drive: Drive, subject: Subject, emit: Emit, *, rate_rps: float,
         pacer.join(_JOIN_S)
         drive.facts["pacer"] = dict(pacer.facts)
         if len(ended) < scored:
-            server.abandon()  # what runs may take minutes, and is unfinished whatever comes of it
+            server.abandon()  # what runs may take minutes, and is late whatever comes of it
         else:
             server.close()
     except BaseException:

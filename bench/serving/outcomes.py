@@ -86,15 +86,21 @@ def unserved(request: Request, sent_s: float, refusal: Refusal) -> Completion:
     )
 
 
-def unfinished(request: Request, sent_s: float, now_s: float) -> Completion:
-    """Return the record of a request that had no outcome when its run was given up: there is no `done_s`."""
+def given_up(request: Request, sent_s: float, now_s: float, timeout_s: float) -> Completion:
+    """Return the record of a request that had no outcome when its run was given up: there is no `done_s`.
+
+    Whatever comes of it after its deadline is a timeout; before that it is an error, "unfinished".
+    """
+    late = now_s - request.due_s > timeout_s
     return Completion(
         uid=request.uid,
         due_s=request.due_s,
         sent_s=sent_s,
         prompt_tokens=len(request.prompt_ids),
-        status="error",
-        error=f"unfinished {now_s - request.due_s:.3g} s after it was due",
+        status="timeout" if late else "error",
+        error=f"not done {timeout_s:g} s after it was due"
+        if late
+        else f"unfinished {now_s - request.due_s:.3g} s after it was due",
     )
 
 

@@ -36,7 +36,7 @@ from bench.serving.server import Server
 from bench.units import to_ms
 from bench.workload.pacing import Pacer
 
-from .recording import Entry, median_interval, record
+from .recording import Entry, record, summarize
 
 N = 64 * 200
 BATCH = 64
@@ -45,8 +45,9 @@ LAW = ServiceLaw(prefill_s=0.005, prefill_s_per_token=0.0001)
 LARGEST = 32
 GREEDY = DynamicBatching(max_size=LARGEST, max_wait_ms=0)
 SETTLING = DynamicBatching(max_size=LARGEST, max_wait_ms=0, settle_ms=0.5)
-OPEN_RPS, OPEN_S = 1_000.0, 6.0
-CLOSED_S = 3.0
+OPEN_RPS, OPEN_S, OPEN_LOOPS = 1_000.0, 6.0, 7
+CLOSED_S, CLOSED_LOOPS = 3.0, 7
+US_PER_S = 1e6
 
 
 def request(uid: int, due_s: float = 0.0) -> Request:
@@ -173,7 +174,7 @@ def open_loop(seed: int) -> tuple[float, float]:
         timeout_s=math.inf,
     )
     clock = WallClock()
-    server = Server(SETTLING, FakeEngine(clock, LAW), clock, queue_limit=N, timeout_s=math.inf)
+    server = Server(GREEDY, FakeEngine(clock, LAW), clock, queue_limit=N, timeout_s=math.inf)
     server.start()
     pacer = Pacer(clock, server.submit)
     start_s = clock.now_s() + 0.2
@@ -216,41 +217,37 @@ def closed_loop(clients: int) -> float:
     return sum(served) / took_s / ideal_rps
 
 
-def paired(ours: Callable[[], float], other: Callable[[], float]) -> tuple[list[float], float]:
-    """Return the ratios of interleaved pairs, and the median of `ours`."""
-    ratios, mine = [], []
+def paired(ours: Callable[[], float], other: Callable[[], float]) -> tuple[list[float], list[float]]:
+    """Return the ratios of interleaved pairs, and the seconds of `ours`."""
+    ratios, mine_s = [], []
     for number in range(REPEATS):
         first, second = (ours, other) if number % 2 else (other, ours)
         times = {first: first(), second: second()}
         ratios.append(times[ours] / times[other])
-        mine.append(times[ours])
-    return ratios, float(np.median(mine))
+        mine_s.append(times[ours])
+    return ratios, mine_s
 
 
 def main() -> None:
     """Measure, print a line each and record them."""
     entries: dict[str, Entry] = {}
-
-    def note(name: str, ratios: Sequence[float], unit: str, remark: str) -> None:
-        low, high = median_interval(ratios)
-        ratio = float(np.median(ratios))
-        entries[name] = Entry(ratio=ratio, low=low, high=high, repeats=len(ratios), unit=unit)
-        print(f"{name:28} {ratio:6.2f} ({low:.2f} to {high:.2f})  {remark}")
-
     for name, ours, other, unit in (
-        ("queue_inline", inline, bare_deque, "CPU time / that of a bare deque with stamps"),
-        ("queue_threaded", threaded, textbook, "CPU time / that of queue.Queue with futures"),
+        ("queue: inline", inline, bare_deque, "CPU time over that of a bare deque with stamps"),
+        ("queue: threaded", threaded, textbook, "CPU time over that of queue.Queue with futures"),
     ):
         ratios, mine_s = paired(ours, other)
-        note(name, ratios, unit, f"{mine_s / N * 1e6:.2f} us/request of CPU")
-    pairs = [open_loop(seed) for seed in range(5)]
-    extra_ms = to_ms(float(np.median([ours - ideal for ours, ideal in pairs])))
-    ideal_ms = to_ms(float(np.median([ideal for _, ideal in pairs])))
-    ratios = [ours / ideal for ours, ideal in pairs]
-    note("open_loop_p50", ratios, "p50 / ideal p50", f"{extra_ms:+.2f} ms on {ideal_ms:.2f} ms")
+        entries[name] = summarize(ratios, unit)
+        each_us = [took_s / N * US_PER_S for took_s in mine_s]
+        entries[f"{name}, per request"] = summarize(each_us, "CPU time over 1 us")
+    pairs = [open_loop(seed) for seed in range(OPEN_LOOPS)]
+    late_ms = [to_ms(ours_s - ideal_s) for ours_s, ideal_s in pairs]
+    entries["open loop: p50"] = summarize([o / i for o, i in pairs], "p50 over that of the ideal server")
+    entries["open loop: p50 beyond ideal"] = summarize(late_ms, "difference over 1 ms")
     for clients in (16, 256):
-        shares = [closed_loop(clients) for _ in range(5)]
-        note(f"closed_loop_{clients}", shares, "throughput / ideal", f"{clients} blocking threads")
+        shares = [closed_loop(clients) for _ in range(CLOSED_LOOPS)]
+        entries[f"closed loop: {clients} clients"] = summarize(shares, "throughput over the ideal")
+    for name, entry in entries.items():
+        print(f"{entry.line(name)}; {entry.unit}")
     record(entries)
 
 

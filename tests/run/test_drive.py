@@ -150,15 +150,31 @@ def test_an_engine_that_dies_ends_the_run_and_keeps_what_was_measured() -> None:
     assert [c.status for c in drive.completions()].count("ok") >= 3
 
 
-def test_a_request_without_an_outcome_is_recorded_as_unfinished() -> None:
+def test_a_request_that_is_past_its_deadline_when_the_run_is_given_up_is_a_timeout() -> None:
     clock = WallClock()
     drive = Drive(clock)
     hung = FakeEngine(clock, ServiceLaw(prefill_s=3.0))
     drive_window(drive, subject(hung, clock, timeout_s=0.1), quiet, rate_rps=4, repeat=1)
     assert clock.now_s() < 3.0
-    unfinished = [c for c in drive.completions() if c.done_s is None]
-    assert unfinished
-    assert all(c.status == "error" and "unfinished" in (c.error or "") for c in unfinished)
+    late = [c for c in drive.completions() if c.done_s is None]
+    assert late
+    assert {c.status for c in late} == {"timeout"}
+
+
+def test_a_request_without_an_outcome_before_its_deadline_is_unfinished() -> None:
+    clock = WallClock()
+    drive = Drive(clock)
+
+    def interrupt(phase: str, elapsed_s: float = 0.0, total_s: float | None = None, detail: str = "") -> None:
+        if elapsed_s > 0.3:
+            raise KeyboardInterrupt
+
+    hung = FakeEngine(clock, ServiceLaw(prefill_s=3.0))
+    with pytest.raises(KeyboardInterrupt):
+        drive_window(drive, subject(hung, clock), interrupt, rate_rps=20, repeat=1)
+    running = [c for c in drive.completions() if c.done_s is None]
+    assert running
+    assert all(c.status == "error" and "unfinished" in (c.error or "") for c in running)
 
 
 def test_the_shipped_experiments_are_all_well_formed() -> None:
