@@ -69,10 +69,8 @@ def run(
     every: Annotated[bool, typer.Option("--all", help="Show every metric, not the headline only.")] = False,
 ) -> None:
     """Measure an experiment: run folders, the two CSVs, the comparison and the verdict."""
-    from bench.report.progress import RunProgress
     from bench.run.assemble import assemble
-    from bench.run.experiment import new_folder, planned_s, reopen, run_experiment
-    from bench.run.results import judge_experiment, metric_sets, write_csvs
+    from bench.run.experiment import new_folder, reopen
 
     if (config is None) == (resume is None):
         raise typer.BadParameter("give either an experiment file or --resume FOLDER")
@@ -86,6 +84,15 @@ def run(
         results = results or Path("results")
         parts = assemble(config, model_id=model, rate_rps=rate)
         folder = new_folder(parts, results)
+    raise typer.Exit(_run(parts, folder, results, quiet=quiet, every=every))
+
+
+def _run(parts: Any, folder: Path, results: Path, *, quiet: bool, every: bool) -> int:
+    """Run what is not complete, write the CSVs, show the comparison; return the exit code."""
+    from bench.report.progress import RunProgress
+    from bench.run.experiment import planned_s, run_experiment
+    from bench.run.results import judge_experiment, metric_sets, write_csvs
+
     console = _console(stderr=True)
     plan_s = planned_s(parts)
     console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
@@ -113,8 +120,7 @@ def run(
         print(f"bench: {line}", file=sys.stderr)
     if invalid:
         print(f"bench: the CSVs in {results} were left as they were; start a new run", file=sys.stderr)
-    if failures or invalid:
-        raise typer.Exit(3)
+    return 3 if failures or invalid else 0
 
 
 @app.command()

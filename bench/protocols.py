@@ -135,6 +135,11 @@ class Policy(Protocol):
         ...
 
     @property
+    def backlog(self) -> int:
+        """How many must wait for it to choose as it would from a queue without end: what saturates it."""
+        ...
+
+    @property
     def joins(self) -> bool:
         """Whether it lets requests join while others run; if not, it is asked only when nothing runs."""
         ...

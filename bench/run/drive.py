@@ -1,9 +1,9 @@
 """Traffic through the server: saturated for capacity, open loop for latency.
 
-Saturated: twice the policy's largest batch is kept outstanding, so that a full batch always waits when
-the engine is free. Open loop: due times are drawn before the run and nothing waits for answers; traffic
-goes on past the window until the last request due inside it has ended, so that its end is as loaded as
-its middle.
+Saturated: beside the policy's largest batch so many requests are kept waiting that it chooses as from a
+queue without end. Open loop: due times are drawn before the run and nothing waits for answers; traffic
+goes on past the window until the last request due inside it has ended, at most for as long as the window or
+10 s, so that its end is as loaded as its middle.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import itertools
 import math
 import queue
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -36,7 +37,6 @@ _POLL_S = 0.25
 _JOIN_S = 1.0
 _MIN_BATCHES = 2
 """A saturated run is at least this many batches long, however slow they are."""
-_OUTSTANDING_BATCHES = 2
 _CHUNK = 1024
 """Requests of a saturated run that are drawn before it starts; only a fast system needs more."""
 
@@ -112,22 +112,20 @@ def drive_offline(drive: Drive, subject: Subject, emit: Emit) -> None:
 
     `facts["offline_started_s"]` is the end of the last warm-up batch and `offline_ended_s` the end of
     the last batch: between them lie whole batches only. Raises RunFailed with the requests' own error
-    when none of the first ones is served.
+    when as many in a row fail as are kept outstanding.
     """
     protocol = subject.parts.experiment.protocol
     clock = subject.clock
-    outstanding = _OUTSTANDING_BATCHES * subject.policy.max_batch
+    outstanding = subject.policy.max_batch + subject.policy.backlog
     # Nobody waits for these requests: the users' timeout and queue limit do not apply to them.
     server = subject.server(queue_limit=outstanding, timeout_s=math.inf)
     requests = _endless(subject)
     answered: queue.SimpleQueue[Ticket] = queue.SimpleQueue()
     total_s = protocol.warmup_s + protocol.offline_s
     emit("prepare")
-    server.start()
-    started_s = clock.now_s()
-    ends = _Ends(clock, started_s + protocol.warmup_s)
-    served = False
-    try:
+    with _serving(drive, server):
+        started_s = clock.now_s()
+        ends = _Ends(started_s + protocol.warmup_s)
         for _ in range(outstanding):
             drive.tickets.append(server.submit(next(requests), answered.put))
         while not ends.enough(protocol.offline_s):
@@ -138,44 +136,61 @@ def drive_offline(drive: Drive, subject: Subject, emit: Emit) -> None:
                 pass
             else:
                 ends.note(ended)
-                served = served or ended.done_s is not None
-                if not served and ends.n >= outstanding:
-                    raise RunFailed(f"every request failed, the first with: {ended.completion().error}")
+                if ends.failed_in_a_row >= outstanding:
+                    raise RunFailed(f"request after request failed, at last with: {ended.completion().error}")
                 drive.tickets.append(server.submit(next(requests), answered.put))
             elapsed_s = clock.now_s() - started_s
             emit("offline", min(elapsed_s, total_s), total_s, f"{ends.n} done")
         server.close()
+    started_s, ended_s = ends.whole_s[0], ends.whole_s[-1]
+    drive.facts |= {"offline_started_s": started_s, "offline_ended_s": ended_s}
+
+
+@contextmanager
+def _serving(drive: Drive, server: Server) -> Iterator[None]:
+    """Start `server`, abandon it when anything goes wrong, and keep what its engine has to say."""
+    try:
+        server.start()
+        yield
     except BaseException:
         server.abandon()
         raise
-    drive.facts |= {"offline_started_s": ends.moments_s[0], "offline_ended_s": ends.moments_s[-1]}
+    finally:
+        drive.facts["engine"] = dict(server.engine_facts)
 
 
 @dataclass
 class _Ends:
     """When the engine gave answers after the warm-up: what it gives together counts as one moment."""
 
-    clock: Clock
     warm_s: float
-    moments_s: list[float] = field(default_factory=list)
     n: int = 0
+    failed_in_a_row: int = 0
+    _moments_s: list[float] = field(default_factory=list)
     _batch: int | None = None
 
     def note(self, ticket: Ticket) -> None:
         """Take in an answered request."""
         self.n += 1
         done_s = ticket.done_s
+        self.failed_in_a_row = self.failed_in_a_row + 1 if done_s is None else 0
         if done_s is None or done_s < self.warm_s or ticket.batch is None:
             return
-        if self.moments_s and ticket.batch.id == self._batch:
-            self.moments_s[-1] = max(done_s, self.moments_s[-1])
+        if self._moments_s and ticket.batch.id == self._batch:
+            self._moments_s[-1] = max(done_s, self._moments_s[-1])
         else:
-            self.moments_s.append(done_s)
+            self._moments_s.append(done_s)
         self._batch = ticket.batch.id
+
+    @property
+    def whole_s(self) -> list[float]:
+        """The moments of whole batches: no further answer comes once the next one has answered."""
+        return self._moments_s[:-1]
 
     def enough(self, offline_s: float) -> bool:
         """Say whether enough whole batches have ended after the warm-up."""
-        return len(self.moments_s) > _MIN_BATCHES and self.moments_s[-1] - self.moments_s[0] >= offline_s
+        whole_s = self.whole_s
+        return len(whole_s) > _MIN_BATCHES and whole_s[-1] - whole_s[0] >= offline_s
 
 
 def drive_window(drive: Drive, subject: Subject, emit: Emit, *, rate_rps: float, repeat: int) -> None:
@@ -187,43 +202,40 @@ def drive_window(drive: Drive, subject: Subject, emit: Emit, *, rate_rps: float,
     scheduled_s = protocol.warmup_s + protocol.window_s
     tail_s = min(protocol.timeout_s, max(10.0, protocol.window_s))
     drawn = draw_requests(subject.traffic(repeat), rate_rps=rate_rps, duration_s=scheduled_s + tail_s)
-    pacer = drive.pacer = Pacer(clock, lambda request: drive.tickets.append(server.submit(request, keep)))
     emit("prepare")
-    server.start()
-    start_s = clock.now_s() + _LEAD_S
-    requests = [msgspec.structs.replace(request, due_s=request.due_s + start_s) for request in drawn]
-    window = Interval(start_s=start_s + protocol.warmup_s, end_s=start_s + scheduled_s)
-    drive.window = window
-    scored = sum(window.start_s <= request.due_s < window.end_s for request in requests)
-    drive.facts["due_in_window"] = scored
-    ended: list[Ticket] = []
+    with _serving(drive, server):
+        start_s = clock.now_s() + _LEAD_S
+        requests = [msgspec.structs.replace(request, due_s=request.due_s + start_s) for request in drawn]
+        window = Interval(start_s=start_s + protocol.warmup_s, end_s=start_s + scheduled_s)
+        drive.window = window
+        scored = sum(window.start_s <= request.due_s < window.end_s for request in requests)
+        drive.facts["due_in_window"] = scored
+        ended: list[Ticket] = []
 
-    def keep(ticket: Ticket) -> None:
-        if window.start_s <= ticket.request.due_s < window.end_s:
-            ended.append(ticket)
+        def keep(ticket: Ticket) -> None:
+            if window.start_s <= ticket.request.due_s < window.end_s:
+                ended.append(ticket)
 
-    pacer.start(requests)
-    give_up_s = window.end_s + protocol.timeout_s + _LEAD_S
-    try:
-        while clock.now_s() < window.end_s or (len(ended) < scored and clock.now_s() < give_up_s):
-            clock.sleep_until(clock.now_s() + _POLL_S)
-            _raise_if_dead(server)
-            pacer.join(0.0)
-            elapsed_s = clock.now_s() - start_s
-            phase = "warm-up" if elapsed_s < protocol.warmup_s else "window"
-            phase = phase if elapsed_s < scheduled_s else "drain"
-            emit(phase, min(elapsed_s, scheduled_s), scheduled_s, _figures(ended, scored))
-        pacer.stop()
+        pacer = drive.pacer = Pacer(clock, lambda request: drive.tickets.append(server.submit(request, keep)))
+        pacer.start(requests)
+        try:
+            give_up_s = window.end_s + protocol.timeout_s + _LEAD_S
+            while clock.now_s() < window.end_s or (len(ended) < scored and clock.now_s() < give_up_s):
+                clock.sleep_until(clock.now_s() + _POLL_S)
+                _raise_if_dead(server)
+                pacer.join(0.0)
+                elapsed_s = clock.now_s() - start_s
+                phase = "warm-up" if elapsed_s < protocol.warmup_s else "window"
+                phase = phase if elapsed_s < scheduled_s else "drain"
+                emit(phase, min(elapsed_s, scheduled_s), scheduled_s, _figures(ended, scored))
+        finally:
+            pacer.stop()
         pacer.join(_JOIN_S)
         drive.facts["pacer"] = dict(pacer.facts)
         if len(ended) < scored:
             server.abandon()  # what runs may take minutes, and is late whatever comes of it
         else:
             server.close()
-    except BaseException:
-        pacer.stop()
-        server.abandon()
-        raise
 
 
 def _endless(subject: Subject) -> Iterator[Request]:

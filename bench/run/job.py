@@ -74,7 +74,10 @@ def run_job(job: Job, events: Connection) -> None:
     if problem:
         events.send(problem)
     events.close()
-    sys.exit(0 if status == "complete" else 1)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not sys.exit: an engine thread that was abandoned inside torch would abort the process on its way out.
+    os._exit(0 if status == "complete" else 1)
 
 
 class _Recording:
@@ -165,15 +168,11 @@ def _measure(job: Job, recording: _Recording, events: Connection) -> None:
     subject = Subject(
         parts=recording.parts, policy=system.policy, engine=engine, vocabulary=loaded.vocabulary, clock=clock
     )
-    try:
-        if job.rate_rps is None:
-            drive_offline(recording.drive, subject, emit)
-        else:
-            drive_window(recording.drive, subject, emit, rate_rps=job.rate_rps, repeat=job.repeat)
-        recording.treatment |= check_engine(engine.facts, system.kv_cache, system.compile)
-    finally:
-        recording.facts["engine"] = dict(engine.facts)
-        engine.close()
+    if job.rate_rps is None:
+        drive_offline(recording.drive, subject, emit)
+    else:
+        drive_window(recording.drive, subject, emit, rate_rps=job.rate_rps, repeat=job.repeat)
+    recording.treatment |= check_engine(recording.drive.facts["engine"], system.kv_cache, system.compile)
     for name, figure in torch_memory(device).items():
         if figure.value is None:
             recording.missing[name] = figure.note

@@ -43,6 +43,7 @@ class EngineLoop:
         self._batch_ids = itertools.count()
         self._running: dict[int, Ticket] = {}
         self._tokens = 0  # of what runs; kept for policies that let requests join
+        self._stopped = False
         self._suspects: list[tuple[list[Ticket], str]] = []  # parts of failed batches, the next one last
         self._next_expiry_s = math.inf  # of what waits; never later than the true one
         self._wake_s: float | None = None
@@ -58,11 +59,16 @@ class EngineLoop:
         the error, the inbox is closed, and the exception goes on to the caller.
         """
         try:
-            while self._turn():
+            while not self._stopped and self._turn():
                 pass
         except BaseException as error:
-            self._abandon(describe(error))
+            self._abandon(f"engine stopped: {describe(error)}")
             raise
+        self._abandon("unfinished when the server was abandoned")
+
+    def stop(self) -> None:
+        """End after the engine's step at hand, whatever still runs; from any thread."""
+        self._stopped = True
 
     def _turn(self) -> bool:
         """Do the next thing; return False when there will be nothing more to do."""
@@ -127,10 +133,10 @@ class EngineLoop:
         admission = self._policy.admit(waiting, running, now_s, draining=draining)
         if admission.take:
             tickets = queue.claim(admission.take)
-            if queue.waiting:
-                self._held_s, self._held_reason = now_s, "busy"
             if tickets:  # none when the queue was discarded meanwhile
                 self._admit(tickets, admission.reason)
+            if queue.waiting:  # said of those left behind, so after the others have gone
+                self._held_s, self._held_reason = now_s, "busy"
             self._wake_s = None
             if self._joins and queue.waiting and self._running:
                 self._ask(now_s)  # why the others stay, which only the policy knows
@@ -153,6 +159,12 @@ class EngineLoop:
         """Hand requests to the engine."""
         running = self._running
         admitted_s = self._clock.now_s()
+        joining = {ticket.request.uid: ticket for ticket in tickets}
+        if len(joining) < len(tickets) or (running and not running.keys().isdisjoint(joining)):
+            tickets = self._without_twins(tickets, admitted_s)
+            if not tickets:
+                return
+            joining = {ticket.request.uid: ticket for ticket in tickets}
         batch = Batch(
             next(self._batch_ids),
             len(running) + len(tickets),
@@ -165,13 +177,7 @@ class EngineLoop:
         )
         for ticket in tickets:
             ticket.batch = batch
-        joining = {ticket.request.uid: ticket for ticket in tickets}
-        if len(joining) < len(tickets) or (running and not running.keys().isdisjoint(joining)):
-            tickets = self._without_twins(tickets, batch)
-            joining = {ticket.request.uid: ticket for ticket in tickets}
         running.update(joining)
-        if not tickets:
-            return
         if self._joins:
             self._tokens += sum(map(_context, tickets))
         try:
@@ -181,7 +187,7 @@ class EngineLoop:
         except Exception as raised:  # noqa: BLE001 - whatever an engine raises is its requests' outcome
             self._suspect(describe(raised))
 
-    def _without_twins(self, tickets: Sequence[Ticket], batch: Batch) -> list[Ticket]:
+    def _without_twins(self, tickets: Sequence[Ticket], now_s: float) -> list[Ticket]:
         """Answer those whose uid runs already: the engine could not tell the two apart."""
         own: list[Ticket] = []
         uids = set(self._running)
@@ -191,7 +197,7 @@ class EngineLoop:
                 own.append(ticket)
             else:
                 why = f"another request with uid {ticket.request.uid} is running"
-                ticket.answer(Refusal("error", why, batch.admitted_s, batch))
+                ticket.answer(Refusal("error", why, now_s))
         return own
 
     def _advance(self) -> None:
@@ -262,7 +268,8 @@ class EngineLoop:
             if now_s < self._expiry_s(ticket):
                 alive.append(ticket)
             else:
-                ticket.answer(self._expired(now_s))
+                why = f"failed with {error}; {self._timeout_s:g} s after it was due no retry was left"
+                ticket.answer(Refusal("timeout", why, now_s, ticket.batch))
         if alive:
             self._admit(alive, f"retry after {error}")
 
@@ -275,8 +282,9 @@ class EngineLoop:
         now_s = self._clock.now_s()
         for ticket in [*self._running.values(), *suspects, *waiting]:
             if not ticket.done:
-                batch = ticket.batch
-                ticket.answer(Refusal("error", f"engine stopped: {why}", now_s, batch))
+                late = self._stopped and self._expiry_s(ticket) <= now_s
+                refusal = self._expired(now_s) if late else Refusal("error", why, now_s, ticket.batch)
+                ticket.answer(refusal)
 
 
 def _context(ticket: Ticket) -> int:

@@ -7,6 +7,7 @@ is all that "nothing lost, nothing answered twice" rests on.
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 from collections import deque
@@ -19,12 +20,14 @@ from bench.clock import Clock, VirtualClock
 from bench.records import Completion, Generation, Request
 from bench.serving.outcomes import Batch, Refusal, answered, unserved
 
+_LOG = logging.getLogger(__name__)
+
 
 class Ticket(msgspec.Struct, eq=False):
     """A request that was sent, and the promise of exactly one answer.
 
     `on_done` is called with the ticket as soon as it is answered, on the thread that answers: that of the
-    engine, so it must be quick and must not raise. `batch` is set when the request is admitted.
+    engine, so it must be quick; what it raises is logged. `batch` is set when the request is admitted.
     """
 
     request: Request
@@ -55,7 +58,10 @@ class Ticket(msgspec.Struct, eq=False):
         if self.gate is not None:
             self.gate.release()
         if self.on_done is not None:
-            self.on_done(self)
+            try:
+                self.on_done(self)
+            except Exception:  # noqa: BLE001 - a client's defect must not take the others' answers with it
+                _LOG.exception("the callback of request %d failed", self.request.uid)
 
     def completion(self) -> Completion:
         """Return the outcome as a record; RuntimeError before there is one."""
@@ -140,7 +146,7 @@ class RequestQueue:
     next_arrival_s = -math.inf
 
     def __init__(self, clock: Clock, limit: int) -> None:
-        """Let `limit` requests wait at a time; threads that send at the same instant may exceed it by one."""
+        """Let `limit` requests wait at a time; of threads that send at one instant each may exceed it."""
         self._now_s = clock.now_s
         self._limit = limit
         self._inbox: deque[Ticket] = deque()
@@ -178,10 +184,10 @@ class RequestQueue:
             return ()
         with self._lock:
             closed = self._closed  # before the inbox: what comes after this look is taken back
-            arrived = [inbox.popleft() for _ in range(len(inbox))]
-            self.waiting += arrived
+            known = len(self.waiting)
+            self._let_in(self.waiting)
             self.draining = closed
-        return arrived
+            return self.waiting[known:]
 
     def claim(self, indices: Collection[int]) -> list[Ticket]:
         """Take out those of `waiting`, oldest first: the caller must answer them. [] if all was discarded."""
@@ -206,15 +212,23 @@ class RequestQueue:
     def discard(self) -> None:
         """Close, and answer all that waits with status `rejected`; from any thread."""
         self._closed = True
-        inbox = self._inbox
         with self._lock:
             # A new list: the loop may be looking at the old one.
-            everything, self.waiting = self.waiting, []
-            everything += [inbox.popleft() for _ in range(len(inbox))]
+            everything, self.waiting = list(self.waiting), []
+            self._let_in(everything)
         if self._asleep:
             self._wake()
         for ticket in everything:
             self._reject(ticket, "closed before it was served")
+
+    def _let_in(self, waiting: list[Ticket]) -> None:
+        """Move what has arrived to `waiting`, one by one: the limit counts both, and never far too few."""
+        popleft = self._inbox.popleft
+        try:
+            while True:
+                waiting.append(popleft())
+        except IndexError:  # empty; asking first would not help, as a sender may take its own back
+            return
 
     def _reject(self, ticket: Ticket, why: str) -> None:
         ticket.answer(Refusal("rejected", why, self._now_s()))

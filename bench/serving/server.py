@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
+from typing import Any
 
 from bench.clock import Clock
 from bench.protocols import Engine, Policy
@@ -30,6 +31,7 @@ class Server:
         self._thread = threading.Thread(target=self._run, name="engine-loop", daemon=True)
         self._prepared = threading.Event()
         self._unprepared: BaseException | None = None
+        self._engine_facts: Mapping[str, Any] | None = None
         self._error: BaseException | None = None
 
     @property
@@ -37,10 +39,15 @@ class Server:
         """What ended the loop before its time, None if nothing did."""
         return self._error
 
+    @property
+    def engine_facts(self) -> Mapping[str, Any]:
+        """The engine's facts; after the end, those from before it was closed."""
+        return self._engine.facts if self._engine_facts is None else self._engine_facts
+
     def start(self) -> None:
         """Start the engine thread, and return when the engine is prepared; raises what preparing raised.
 
-        The engine is prepared on the thread that will drive it: CUDA graphs belong to a thread.
+        The engine is prepared, driven and at the end closed on one thread: CUDA graphs belong to a thread.
         """
         self._thread.start()
         self._prepared.wait()
@@ -72,7 +79,8 @@ class Server:
             self._thread.join()
 
     def abandon(self) -> None:
-        """Reject what waits and stop, without waiting for what runs: it may take minutes or hang."""
+        """Reject what waits and stop after the step at hand, without waiting for that: it may hang."""
+        self._loop.stop()
         self._queue.discard()
 
     def __enter__(self) -> Server:
@@ -90,6 +98,7 @@ class Server:
         except BaseException as error:  # noqa: BLE001 - a thread has no caller: `start` re-raises it
             self._unprepared = self._error = error
             self._queue.discard()
+            self._engine.close()
             return
         finally:
             self._prepared.set()
@@ -97,3 +106,5 @@ class Server:
             self._loop.run()
         except BaseException as error:  # noqa: BLE001 - likewise: `drain` re-raises it
             self._error = error
+        self._engine_facts = dict(self._engine.facts)
+        self._engine.close()

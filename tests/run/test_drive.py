@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
 import pytest
 
 from bench.clock import WallClock
+from bench.config import choose
 from bench.errors import RunFailed
 from bench.model.fake import FakeEngine
 from bench.protocols import Tokenizer
 from bench.records import ServiceLaw
 from bench.run.assemble import Parts, assemble_written
 from bench.run.drive import Drive, Subject, drive_offline, drive_window
+from bench.serving.policies import POLICIES
+from bench.workload.lengths import LENGTHS
 
 STEP_S = 0.002
 OUTPUT_TOKENS = 5
@@ -184,3 +189,40 @@ def test_the_shipped_experiments_are_all_well_formed() -> None:
     assert len(configs) >= 2
     for path in configs:
         assert assemble(path).experiment.name == path.stem
+
+
+@pytest.mark.parametrize(
+    "batching",
+    [
+        {"kind": "bucket", "max_size": 4, "max_wait_ms": 1, "edges": [8, 16, 24]},
+        {"kind": "dynamic", "max_size": 4, "max_wait_ms": 1, "look_ahead": 4},
+    ],
+)
+def test_a_saturated_run_keeps_enough_waiting_for_a_policy_that_looks_further(
+    batching: dict[str, Any],
+) -> None:
+    clock = WallClock()
+    drive = Drive(clock)
+    policy = choose(POLICIES, batching, "test", "batching")
+    built = parts()
+    lengths = choose(LENGTHS, {"kind": "uniform", "min": 1, "max": 32}, "test", "input_tokens")
+    traffic = msgspec.structs.replace(built, input_tokens=lengths)
+    engine = FakeEngine(clock, ServiceLaw(decode_s=STEP_S))
+    drive_offline(drive, Subject(traffic, policy, engine, Ids(), clock), quiet)
+    sizes = [c.batch_size for c in drive.completions() if c.status == "ok" and c.batch_size]
+    assert np.mean(sizes) > 3.5
+
+
+def test_a_saturated_run_whose_requests_begin_to_fail_is_given_up() -> None:
+    clock = WallClock()
+    drive = Drive(clock)
+    calls: list[int] = []
+
+    def fail_later(batch: Sequence[object]) -> BaseException | None:
+        calls.append(len(batch))
+        return MemoryError("no more memory") if len(calls) > 5 else None
+
+    engine = FakeEngine(clock, ServiceLaw(decode_s=STEP_S), fail_on=fail_later)
+    with pytest.raises(RunFailed, match="no more memory"):
+        drive_offline(drive, subject(engine, clock, offline_s=30.0), quiet)
+    assert len(drive.tickets) < 200

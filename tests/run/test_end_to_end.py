@@ -75,6 +75,11 @@ def config(tmp_path: Path, device: str = "cpu", **changes: str) -> Path:
     return path
 
 
+def assert_measured(done: subprocess.CompletedProcess[str]) -> None:
+    """Accept a run that ended; on a busy machine its client may be late, which is said and exits with 3."""
+    assert done.returncode == 0 or (done.returncode == 3 and "INVALID" in done.stderr), done.stderr
+
+
 def rows(path: Path) -> dict[str, list[str]]:
     with path.open() as file:
         return {row[0]: row[1:] for row in csv.reader(file)}
@@ -94,15 +99,15 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fake_nvml.build(library)
     env = dict(os.environ) | fake_nvml.environment(library)
     done = bench("run", config(tmp, device="auto"), "--results", tmp / "results", env=env)
-    assert done.returncode == 0, done.stderr
+    assert_measured(done)
     (tmp / "stdout.txt").write_text(done.stdout)
     (tmp / "stderr.txt").write_text(done.stderr)
     return tmp / "results"
 
 
 def test_a_run_leaves_both_csvs_in_the_fixed_shape(simulated: Path) -> None:
-    baseline = rows(simulated / "baseline_inference_metrics.csv")
-    optimized = rows(simulated / "optimized_inference_metrics.csv")
+    baseline = rows(run_folder(simulated) / "baseline_inference_metrics.csv")
+    optimized = rows(run_folder(simulated) / "optimized_inference_metrics.csv")
     assert baseline["metric"] == ["baseline_value", "notes"]
     assert optimized["metric"] == ["optimized_value", "notes"]
     assert list(baseline)[1:7] == [
@@ -120,7 +125,7 @@ def test_a_run_leaves_both_csvs_in_the_fixed_shape(simulated: Path) -> None:
 
 
 def test_energy_comes_from_the_modelled_counter_and_a_missing_price_is_an_empty_cell(simulated: Path) -> None:
-    baseline = rows(simulated / "baseline_inference_metrics.csv")
+    baseline = rows(run_folder(simulated) / "baseline_inference_metrics.csv")
     assert float(baseline["estimated_energy_kwh_per_1k_requests"][0]) > 0
     value, note = baseline["cost_per_1k_requests_usd"]
     assert value == ""
@@ -139,7 +144,7 @@ def test_the_precision_is_really_in_force_and_its_bytes_are_recorded(simulated: 
 
 
 def test_quality_is_measured_against_the_baseline(simulated: Path) -> None:
-    optimized = rows(simulated / "optimized_inference_metrics.csv")
+    optimized = rows(run_folder(simulated) / "optimized_inference_metrics.csv")
     assert 0 < float(optimized["mean_kl"][0]) < 0.05
     assert 0.8 < float(optimized["top1_agreement"][0]) <= 1
     assert not list(run_folder(simulated).glob(".baseline-logits*"))
@@ -163,7 +168,7 @@ def test_the_csvs_are_rebuilt_bit_for_bit_from_raw(simulated: Path, tmp_path: Pa
     for name in ("baseline", "optimized"):
         for suffix in (".csv", ".meta.json"):
             file = f"{name}_inference_metrics{suffix}"
-            assert (tmp_path / file).read_bytes() == (simulated / file).read_bytes()
+            assert (tmp_path / file).read_bytes() == (run_folder(simulated) / file).read_bytes()
 
 
 def test_the_verdict_is_printed_and_progress_stays_off_stdout(simulated: Path) -> None:
@@ -176,7 +181,7 @@ def test_the_verdict_is_printed_and_progress_stays_off_stdout(simulated: Path) -
 
 def test_a_simulated_result_is_not_compared_with_a_measured_one(simulated: Path, tmp_path: Path) -> None:
     for name in ("baseline", "optimized"):
-        for file in simulated.glob(f"{name}_inference_metrics.*"):
+        for file in run_folder(simulated).glob(f"{name}_inference_metrics.*"):
             text = file.read_text()
             if name == "baseline":
                 text = text.replace("simulated", "measured")
@@ -209,9 +214,9 @@ def test_one_system_without_a_tokenizer_is_measured_and_its_quality_is_missing_w
     path = tmp_path / "short.toml"
     path.write_text(text.partition("[systems.optimized]")[0])
     done = bench("run", path, "--results", tmp_path / "results", "--quiet")
-    assert done.returncode == 0, done.stderr
+    assert_measured(done)
     assert "one system only" in done.stderr
-    values = rows(tmp_path / "results" / "baseline_inference_metrics.csv")
+    values = rows(run_folder(tmp_path / "results") / "baseline_inference_metrics.csv")
     assert float(values["throughput_requests_per_sec"][0]) > 0
     assert values["perplexity"][0] == ""
     assert "tokenizer" in values["perplexity"][1]
@@ -247,7 +252,7 @@ batching = { kind = "continuous", max_size = 4 }
     path = config(tmp_path, tokens="0", window_s="0.8")
     path.write_text(path.read_text().partition("[systems.baseline]")[0] + systems)
     done = bench("run", path, "--results", tmp_path, "--rate", 6, "--quiet")
-    assert done.returncode in (0, 3), done.stderr  # 3: on a machine this busy the load may be off
+    assert_measured(done)
     folder = next((tmp_path / "runs" / "short").iterdir())
     for line, engine, cache in (
         ("alone", None, "dynamic"),
@@ -296,7 +301,7 @@ def test_a_killed_job_is_recorded_ctrl_c_keeps_the_rest_and_resume_goes_on(tmp_p
     finished = (folder() / "baseline.offline" / "run.json").stat().st_mtime_ns
 
     done = bench("run", "--resume", folder(), "--results", tmp_path / "results", "--quiet")
-    assert done.returncode == 0, done.stderr
+    assert_measured(done)
     assert (folder() / "baseline.offline" / "run.json").stat().st_mtime_ns == finished
     for name in ("optimized.offline", "baseline.1", "optimized.1"):
         assert json.loads((folder() / name / "run.json").read_text())["status"] == "complete"

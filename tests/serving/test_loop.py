@@ -21,7 +21,7 @@ from bench.protocols import Admission, Engine, Policy, Running, Waiting
 from bench.records import Completion, Failure, Generation, Request, ServiceLaw
 from bench.serving.loop import EngineLoop, simulate
 from bench.serving.policies import ContinuousBatching, DynamicBatching, NoBatching
-from bench.serving.queue import RequestQueue, ScheduledQueue
+from bench.serving.queue import RequestQueue, ScheduledQueue, Ticket
 
 from .traffic import Spoil, WrongEngine, assert_stages_sum_to_latency, poisoned, request, too_big_above
 
@@ -252,6 +252,7 @@ def test_a_queue_that_is_discarded_while_the_policy_decides_leaves_the_engine_al
 
     class DiscardedMeanwhile:
         max_batch = 1
+        backlog = 1
         joins = False
         prefill_chunk = None
 
@@ -405,6 +406,7 @@ def test_an_interrupt_in_the_engine_answers_everything_and_goes_on_to_the_caller
 def test_a_defective_policy_ends_the_loop_with_every_request_answered(answer: Admission) -> None:
     class Defective:
         max_batch = 1
+        backlog = 1
         joins = False
         prefill_chunk = None
 
@@ -424,3 +426,47 @@ def test_the_same_traffic_gives_the_same_outcomes() -> None:
     due_s = np.cumsum(np.random.default_rng(1).exponential(0.1, 200)).tolist()
     requests = [request(uid, t) for uid, t in enumerate(due_s)]
     assert serve(requests) == serve(requests)
+
+
+@pytest.mark.parametrize(
+    ("policy", "waits"),
+    [
+        (NoBatching(), [None, "busy", "busy"]),
+        (DynamicBatching(max_size=1, max_wait_ms=500), [None, "busy", "busy"]),
+        (DynamicBatching(max_size=2, max_wait_ms=500), ["window", None, "window"]),
+    ],
+)
+def test_who_leaves_somebody_behind_keeps_its_own_reason(policy: Policy, waits: list[str | None]) -> None:
+    apart_s = 0.0 if policy.max_batch == 1 else 0.3
+    requests = [request(0, 1.0), request(1, 1.0 + apart_s), request(2, 1.0 + apart_s), request(3, 50.0)]
+    outcomes = serve(requests, policy)
+    assert [o.wait_reason for o in outcomes[:3]] == waits
+
+
+def test_a_retry_that_comes_too_late_tells_the_failure_before_it() -> None:
+    class SlowFailure(FakeEngine):
+        def step(self, until_s: float) -> Sequence[Generation | Failure]:
+            super().step(until_s)
+            raise RuntimeError("after all the work")
+
+    outcomes = serve(
+        [request(uid) for uid in range(2)],
+        engine=lambda clock: SlowFailure(clock, ServiceLaw(decode_s=1.0)),
+        timeout_s=1.5,
+    )
+    assert {o.status for o in outcomes} == {"timeout"}
+    assert all("after all the work" in (o.error or "") and o.admitted_s == 0.0 for o in outcomes)
+
+
+def test_a_callback_that_raises_takes_nobody_elses_answer_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(ticket: Ticket) -> None:
+        raise ZeroDivisionError(f"in the client of {ticket.request.uid}")
+
+    clock = VirtualClock()
+    queue = ScheduledQueue([request(uid) for uid in range(4)], clock, limit=10)
+    for ticket in queue.tickets:
+        ticket.on_done = broken
+    policy = DynamicBatching(max_size=4, max_wait_ms=0)
+    EngineLoop(queue, policy, FakeEngine(clock), clock, 60.0).run()
+    assert [ticket.result(0).status for ticket in queue.tickets] == ["ok"] * 4
+    assert "in the client of 3" in caplog.text

@@ -152,3 +152,16 @@ def test_closing_a_scheduled_queue_rejects_what_has_not_arrived() -> None:
     outcome = queue.tickets[1].result(0)
     assert (outcome.status, outcome.sent_s) == ("rejected", None)
     assert queue.draining
+
+
+def test_a_sender_that_takes_its_own_back_while_the_queue_is_discarded_loses_nobody() -> None:
+    # The sender comes between the closing and the emptying of the queue.
+    queue = RequestQueue(WallClock(), limit=10)
+    first = queue.submit(request(0))
+    queue.look()
+    late = Ticket(request(1), 0.0)
+    queue._inbox.append(late)
+    queue._closed = True
+    queue._announce(late)
+    queue.discard()
+    assert [ticket.result(0).status for ticket in (first, late)] == ["rejected", "rejected"]

@@ -11,8 +11,8 @@ import pytest
 from bench.clock import WallClock
 from bench.model.fake import FailOn, FakeEngine
 from bench.protocols import Admission, Policy, Running, Waiting
-from bench.records import Request, ServiceLaw
-from bench.serving.policies import DynamicBatching, NoBatching
+from bench.records import Failure, Generation, Request, ServiceLaw
+from bench.serving.policies import ContinuousBatching, DynamicBatching, NoBatching
 from bench.serving.queue import Ticket
 from bench.serving.server import Server
 
@@ -152,6 +152,7 @@ def test_the_death_of_the_engine_answers_everyone_and_is_reported_by_drain(error
 def test_the_death_of_the_loop_by_a_defect_answers_everyone() -> None:
     class Defective:
         max_batch = 1
+        backlog = 1
         joins = False
         prefill_chunk = None
 
@@ -218,3 +219,31 @@ def test_a_client_may_close_the_server_from_its_callback() -> None:
     with server:
         assert closed.wait(PATIENCE_S)
         assert server.drain(PATIENCE_S)
+
+
+def test_abandoning_ends_the_engine_after_its_step_and_answers_what_ran() -> None:
+    clock = WallClock()
+    closed = threading.Event()
+
+    class Endless(FakeEngine):
+        joins = True
+        steps = 0
+
+        def step(self, until_s: float) -> list[Generation | Failure]:
+            self.steps += 1
+            time.sleep(0.01)
+            return []
+
+        def close(self) -> None:
+            closed.set()
+
+    engine = Endless(clock)
+    server = Server(ContinuousBatching(max_size=4), engine, clock, queue_limit=9, timeout_s=60.0)
+    server.start()
+    tickets = [server.submit(request(uid, due_s=clock.now_s())) for uid in range(6)]
+    while engine.steps < 3:
+        time.sleep(0.005)
+    server.abandon()
+    assert [ticket.result(PATIENCE_S).status for ticket in tickets] == ["error"] * 4 + ["rejected"] * 2
+    assert closed.wait(PATIENCE_S)
+    assert engine.steps < 10

@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from bench.protocols import Admission, Running, Waiting
 from bench.serving.policies.whole import BUSY, WholeBatches, check_ascending, check_at_least, window_end_s
 
+_USUAL_BUCKETS = 12
+"""Of the powers of two, those up to 2,048 tokens."""
+
 
 class BucketBatching(WholeBatches, frozen=True):
     """Up to `max_size` requests of one bucket; a bucket's oldest waits at most `max_wait_ms` for company.
@@ -35,6 +38,12 @@ class BucketBatching(WholeBatches, frozen=True):
     def max_batch(self) -> int:
         """The most requests that run together."""
         return self.max_size
+
+    @property
+    def backlog(self) -> int:
+        """How many must wait for it to choose as from a queue without end: a batch for each bucket."""
+        buckets = _USUAL_BUCKETS if self.edges is None else len(self.edges) + 1
+        return self.max_size * buckets
 
     def bucket(self, prompt_tokens: int) -> int:
         """Return the number of the bucket, from 0, that a prompt belongs to."""

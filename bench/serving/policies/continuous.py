@@ -41,6 +41,11 @@ class ContinuousBatching(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         return self.max_size
 
     @property
+    def backlog(self) -> int:
+        """How many must wait for it to choose as from a queue without end: one for every slot."""
+        return self.max_size
+
+    @property
     def joins(self) -> bool:
         """Whether requests may join while others run: yes."""
         return True

@@ -85,6 +85,11 @@ class DynamicBatching(WholeBatches, frozen=True):
         """The most requests that run together: the largest preferred size, where there are any."""
         return self.preferred_sizes[-1] if self.preferred_sizes else self.max_size
 
+    @property
+    def backlog(self) -> int:
+        """How many must wait for it to choose as from a queue without end: all that it looks at."""
+        return self.look_ahead * self.max_size
+
     def admit(
         self, waiting: Sequence[Waiting], running: Running, now_s: float, *, draining: bool
     ) -> Admission:

@@ -19,6 +19,16 @@ class WholeBatches(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A policy whose batches start together; it is asked only when nothing runs."""
 
     @property
+    def max_batch(self) -> int:
+        """The most requests that run together."""
+        raise NotImplementedError
+
+    @property
+    def backlog(self) -> int:
+        """How many must wait for it to choose as from a queue without end: a batch."""
+        return self.max_batch
+
+    @property
     def joins(self) -> bool:
         """Whether requests may join while others run: no."""
         return False
