@@ -23,6 +23,14 @@ SAME_LOAD = 0.01
 _WORDS = {key: key for key in CHECKED} | {"gpu": "GPU", "cpu": "CPU", "workload": "traffic"}
 _BEFORE_SCHEMA_2 = {"engine.kind": "generate", "kv_cache.kind": "dynamic", "compile": None}
 """What every system was before it could be chosen."""
+_DYNAMIC_BEFORE_SCHEMA_2: dict[str, Any] = {
+    "batching.preferred_sizes": [],
+    "batching.max_batch_tokens": None,
+    "batching.look_ahead": 1,
+    "batching.settle_ms": 0.0,
+    "batching.deadline": None,
+}
+"""What dynamic batching was then; the only other kind, none, has no options."""
 _NOT_THERE = {"cpu": ("gpu", "driver"), "cuda": ("cpu",)}
 """What a run on a device does not have, so that it is not missing."""
 
@@ -115,9 +123,16 @@ def setting_differences(baseline: MetricSet, optimized: MetricSet) -> dict[str, 
     return {key: (one.get(key), two.get(key)) for key in keys if one.get(key) != two.get(key)}
 
 
-def confounded(differences: Mapping[str, Any]) -> Doubt | None:
-    """Return the doubt that several changes at once raise: none of them can be credited."""
-    changed = list(dict.fromkeys(key.partition(".")[0] for key in differences))
+def confounded(baseline: MetricSet, optimized: MetricSet) -> Doubt | None:
+    """Return the doubt that several changes at once raise: none of them can be credited.
+
+    A KV cache that only follows from the engine, or from compiling, is no change of its own.
+    """
+    changed = list(dict.fromkeys(key.partition(".")[0] for key in setting_differences(baseline, optimized)))
+    if all(
+        side.context is not None and _cache_follows(side.context.settings) for side in (baseline, optimized)
+    ):
+        changed = [name for name in changed if name != "kv_cache"]
     if len(changed) < 2:
         return None
     return Doubt(
@@ -125,6 +140,16 @@ def confounded(differences: Mapping[str, Any]) -> Doubt | None:
         text=f"the systems differ in {' and '.join(changed)} at once; the effect belongs to neither alone",
         remedy="add a system for each change alone",
     )
+
+
+def _cache_follows(settings: Mapping[str, Any]) -> bool:
+    """Say whether a system's KV cache is the one that its engine has by itself.
+
+    That is the dynamic one, with `compile` the static one; a paged one exists in no engine with another.
+    """
+    kind = settings.get("kv_cache.kind")
+    compiles = any(key.startswith("compile.") for key in settings)
+    return kind == "paged" or kind == ("static" if compiles else "dynamic")
 
 
 def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -135,14 +160,17 @@ def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             result |= flat(value, f"{name}.")
         else:
-            result[name] = value
+            result[name] = list(value) if isinstance(value, tuple) else value  # as JSON gives it back
     return result
 
 
 def _settings(meta: RunMeta, name: str) -> dict[str, Any]:
     """Return a system's own settings, also those of an older run that could not be chosen then."""
     settings = flat(meta.config.get("systems", {}).get(name, {}))
-    return settings | (_BEFORE_SCHEMA_2 if meta.schema < 2 else {})
+    if meta.schema >= 2:
+        return settings
+    dynamic = settings.get("batching.kind") == "dynamic"
+    return settings | _BEFORE_SCHEMA_2 | (_DYNAMIC_BEFORE_SCHEMA_2 if dynamic else {})
 
 
 def _circumstances(system: SystemRuns) -> dict[str, list[Any]]:

@@ -38,7 +38,7 @@ def compare(
     order = [*(name for name in METRICS if name in present), *sorted(present - METRICS.keys())]
     rows = {name: _row(name, baseline.values, optimized.values) for name in order}
     differences = setting_differences(baseline, optimized)
-    several = confounded(differences)
+    several = confounded(baseline, optimized)
     comparison = Comparison(
         baseline=_side(baseline),
         optimized=_side(optimized),

@@ -4,6 +4,9 @@ The law (`records.ServiceLaw`) is linear in what a step computes, and no part of
 is a non-negative least-squares fit: decode steps against their rows and context, then what is left of the
 spans with a prefill against the prompt positions computed. A coefficient whose cause never varied in the
 run cannot be told from the constant part; it stays 0, its time is in the constant, and the fit says so.
+
+The steps of one process are alike, and a few processes are all there are: how sure a coefficient is comes
+from leaving out one job after the other, not from counting steps.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from bench.records import Run, ServiceLaw
 MIN_PREFILLS = 3
 MIN_STEPS = 20
 """Spans that a fit needs at least."""
+MIN_JOBS = 3
+"""Jobs that a standard error needs at least."""
 VARIES = 0.02
 """A cause whose standard deviation is below this share of its mean has not varied."""
 
@@ -30,15 +35,18 @@ Style = Literal["static", "steps", "alternating"]
 
 
 class Coefficient(msgspec.Struct, frozen=True, kw_only=True):
-    """One number of the law: its standard error, None where it was not fitted, and what there is to say.
+    """One number of the law, from `n` spans, and what there is to say of it.
 
-    `n` is the number of spans behind it.
+    `error` is the standard error by the jackknife over jobs; None with fewer than `MIN_JOBS` of them, and
+    where the number was not fitted or hangs on one job alone.
     """
 
     value: float
     n: int
     error: float | None = None
     note: str = ""
+    fitted: bool = True
+    """Whether its cause varied, so that it could be told apart; else it is 0 and the note says why."""
 
 
 class Quality(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +66,8 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True):
     law: ServiceLaw
     style: Style
     prefill_chunk: int | None
+    jobs: int
+    """How many runs the law was fitted to."""
     rows: tuple[int, int]
     """The fewest and the most rows of a decode step that the law was fitted to."""
     coefficients: dict[str, Coefficient]
@@ -76,32 +86,83 @@ def fit_law(runs: Sequence[Run]) -> Fit:
     system = runs[0].meta.config["systems"][runs[0].meta.system]
     style = style_of(system)
     chunk = _table(system.get("batching", "none")).get("prefill_chunk") if style != "static" else None
-    iterations = together([_iterations(run, style, chunk) for run in runs])
+    jobs = [_iterations(run, style, chunk) for run in runs]
+    iterations = together(jobs)
     name = runs[0].meta.system
-    prefilling = iterations.prefills > 0
-    n_prefills, n_steps = int(prefilling.sum()), int((~prefilling).sum())
+    n_prefills, n_steps = _counts(iterations)
     if n_prefills < MIN_PREFILLS or 0 < n_steps < MIN_STEPS:
         raise ResultError(
             f"{name}: {n_prefills} prefills and {n_steps} decode steps after the warm-up are too few for "
             f"a law (at least {MIN_PREFILLS} and {MIN_STEPS}); measure for longer"
         )
-    coefficients, decode = _fit_decode(iterations, ~prefilling)
-    # A prompt that rides along with a decode step shares its constant part, whose own name is the prefill's.
-    constant_s = 0.0 if style == "steps" else coefficients["decode_s"].value
-    more, prefill = _fit_prefill(iterations, prefilling, coefficients, constant_s)
-    coefficients |= more
-    outside_s = float(iterations.outside_s / iterations.requests) if iterations.requests else 0.0
-    coefficients["request_s"] = Coefficient(value=outside_s, n=iterations.requests, note="a mean")
-    law = ServiceLaw(**{key: coefficient.value for key, coefficient in coefficients.items()})
+    whole = _estimate(iterations, style)
+    coefficients = _with_errors(whole.coefficients, jobs, style)
     return Fit(
-        law=law,
+        law=ServiceLaw(**{key: coefficient.value for key, coefficient in coefficients.items()}),
         style=style,
         prefill_chunk=chunk,
+        jobs=len(jobs),
         rows=_rows(iterations),
         coefficients={key: coefficients[key] for key in ServiceLaw.__struct_fields__},
-        prefill=prefill,
-        decode=decode,
+        prefill=whole.prefill,
+        decode=whole.decode,
     )
+
+
+class _Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """The coefficients, by name, and how well they describe what they were fitted to."""
+
+    coefficients: dict[str, Coefficient]
+    prefill: Quality
+    decode: Quality | None
+
+
+def _estimate(it: Iterations, style: Style) -> _Estimate:
+    """Fit the decode steps, then what is left of the spans with a prefill."""
+    prefilling = it.prefills > 0
+    coefficients, decode = _fit_decode(it, ~prefilling)
+    # A prompt that rides along with a decode step shares its constant part, whose own name is the prefill's.
+    constant_s = 0.0 if style == "steps" else coefficients["decode_s"].value
+    more, prefill = _fit_prefill(it, prefilling, coefficients, constant_s)
+    outside_s = float(it.outside_s / it.requests) if it.requests else 0.0
+    request = Coefficient(value=outside_s, n=it.requests, note="a mean", fitted=it.requests > 0)
+    return _Estimate(
+        coefficients=coefficients | more | {"request_s": request}, prefill=prefill, decode=decode
+    )
+
+
+def _with_errors(
+    whole: Mapping[str, Coefficient], jobs: Sequence[Iterations], style: Style
+) -> dict[str, Coefficient]:
+    """Return the coefficients with their standard errors by the jackknife over jobs, where it can be done.
+
+    With G jobs the variance is (G - 1) / G times the sum of the squares of b(g) - b, where b(g) is fitted
+    without job g (CV3 of MacKinnon, Nielsen and Webb, Journal of Applied Econometrics 38, 2023). A job
+    without which a cause no longer varies leaves every part of its fit without an error.
+    """
+    n = len(jobs)
+    if n < MIN_JOBS:
+        return dict(whole)
+    others = [together([*jobs[:i], *jobs[i + 1 :]]) for i in range(n)]
+    steps = whole["decode_s"].n > 0
+    if not all(_counts(it)[0] > 0 and (_counts(it)[1] > 0 or not steps) for it in others):
+        return dict(whole)
+    left_out = [_estimate(it, style).coefficients for it in others]
+    found = dict(whole)
+    for stage, built_on in (("decode_s", ()), ("prefill_s", ("decode_s",)), ("request_s", ())):
+        needed = [name for name in whole if name.startswith((stage, *built_on))]
+        if any(part[name].fitted != whole[name].fitted for part in left_out for name in needed):
+            continue
+        for name in (name for name in needed if name.startswith(stage) and whole[name].value > 0):
+            squares = math.fsum((part[name].value - whole[name].value) ** 2 for part in left_out)
+            found[name] = msgspec.structs.replace(whole[name], error=math.sqrt((n - 1) / n * squares))
+    return found
+
+
+def _counts(it: Iterations) -> tuple[int, int]:
+    """Return how many spans hold a prefill and how many only a decode step."""
+    prefills = int((it.prefills > 0).sum())
+    return prefills, len(it.prefills) - prefills
 
 
 def _rows(it: Iterations) -> tuple[int, int]:
@@ -126,7 +187,7 @@ def _fit_decode(it: Iterations, chosen: Array) -> tuple[dict[str, Coefficient], 
     if not chosen.any():
         why = "no output had a second token"
         names = ("decode_s", "decode_s_per_sequence", "decode_s_per_context_token")
-        return {name: Coefficient(value=0.0, n=0, note=why) for name in names}, None
+        return {name: Coefficient(value=0.0, n=0, note=why, fitted=False) for name in names}, None
     return _non_negative(
         it.duration_s[chosen],
         {
@@ -161,32 +222,18 @@ def _non_negative(duration_s: Array, causes: Mapping[str, Array]) -> tuple[dict[
     scale = np.abs(design).max(axis=0)
     solution = nnls(design / scale, duration_s)[0] / scale
     residuals_s = duration_s - design @ solution
-    errors = _standard_errors(design / scale, residuals_s, solution > 0) / scale
     found = {}
     for name in causes:
         if name not in names:
             note = (
                 f"0: it never varied (always {float(causes[name].mean()):.4g}), so {constant} holds its part"
             )
-            found[name] = Coefficient(value=0.0, n=n, note=note)
+            found[name] = Coefficient(value=0.0, n=n, note=note, fitted=False)
             continue
-        value, error = float(solution[names.index(name)]), float(errors[names.index(name)])
-        if value > 0:
-            found[name] = Coefficient(value=value, n=n, error=None if math.isnan(error) else error)
-        else:
-            found[name] = Coefficient(value=0.0, n=n, note="0: a positive part would fit worse")
+        value = float(solution[names.index(name)])
+        note = "" if value > 0 else "0: a positive part would fit worse"
+        found[name] = Coefficient(value=value, n=n, note=note)
     return found, _quality(duration_s, residuals_s)
-
-
-def _standard_errors(design: Array, residuals_s: Array, used: Array) -> Array:
-    """Return the standard errors of the coefficients in use; NaN for the others and without freedom."""
-    errors = np.full(design.shape[1], math.nan)
-    freedom = len(residuals_s) - int(used.sum())
-    if freedom > 0 and used.any():
-        part = design[:, used]
-        variance = float(residuals_s @ residuals_s) / freedom
-        errors[used] = np.sqrt(np.maximum(np.diag(np.linalg.pinv(part.T @ part)) * variance, 0.0))
-    return errors
 
 
 def _quality(duration_s: Array, residuals_s: Array) -> Quality:

@@ -193,9 +193,13 @@ def growth(run: Run) -> Growth:
 
 def _backlog(run: Run, start_s: float, end_s: float) -> float:
     """Return the time-weighted mean number of requests in the system over a span."""
-    due_s = column(run.requests, "due_s")
-    # A request without an end (rejected, never served) was in no queue.
-    done_s = np.nan_to_num(column(run.requests, "done_s"), nan=-math.inf)
+    import pyarrow.compute as pc
+
+    due_s, done_s = column(run.requests, "due_s"), column(run.requests, "done_s")
+    # Without an end it was there to the last, timeouts included; unless it was refused or never sent.
+    refused = pc.equal(run.requests.column("status"), "rejected").to_numpy().astype(bool)
+    held = np.isfinite(column(run.requests, "sent_s")) & ~refused
+    done_s = np.where(np.isnan(done_s), np.where(held, math.inf, -math.inf), done_s)
     inside = np.minimum(done_s, end_s) - np.maximum(due_s, start_s)
     return float(np.clip(inside, 0.0, None).sum() / (end_s - start_s))
 

@@ -36,7 +36,8 @@ class Metric(msgspec.Struct, frozen=True):
     """One row of the table.
 
     `unit` is empty for shares and counts, `digits` are the significant digits shown; a metric whose
-    `better` is None is not judged: neither way is an end in itself.
+    `better` is None is not judged: neither way is an end in itself. `windowed` says that the open-loop
+    repeats make it, whose client may have been at fault.
     """
 
     label: str
@@ -46,6 +47,7 @@ class Metric(msgspec.Struct, frozen=True):
     definition: str
     source: str
     measure: Measure
+    windowed: bool = True
 
 
 def _window(read: latency.Read) -> Measure:
@@ -117,7 +119,7 @@ METRICS: dict[str, Metric] = {
     "throughput_requests_per_sec": Metric(
         "throughput", "requests/s", "higher", 4,
         "Capacity. Until a capacity search exists: the offline (saturated) throughput.",
-        "MLPerf Inference, Offline scenario", _throughput,
+        "MLPerf Inference, Offline scenario", _throughput, windowed=False,
     ),
     "average_memory_gb": Metric(
         "average memory", "GB", "lower", 4,
@@ -127,7 +129,7 @@ METRICS: dict[str, Metric] = {
     "cost_per_1k_requests_usd": Metric(
         "cost per 1k", "USD", "lower", 4,
         "Sustained: 1000 * USD per GPU-hour * GPUs / (3600 * throughput).",
-        OWN, _cost,
+        OWN, _cost, windowed=False,
     ),
     "estimated_energy_kwh_per_1k_requests": Metric(
         "energy per 1k", "kWh", "lower", 4,
@@ -176,7 +178,7 @@ METRICS: dict[str, Metric] = {
     ),
     "offline_output_tokens_per_sec": Metric(
         "offline output", "tokens/s", "higher", 4, "Output tokens/s of the saturated run.",
-        "MLPerf Inference, Offline scenario", _offline(summary.offline_tokens_per_s),
+        "MLPerf Inference, Offline scenario", _offline(summary.offline_tokens_per_s), windowed=False,
     ),
     "goodput_requests_per_sec": Metric(
         "goodput", "requests/s", "higher", 4,
@@ -195,15 +197,15 @@ METRICS: dict[str, Metric] = {
     ),
     "weights_gb": Metric(
         "weights", "GB", "lower", 4, "Resident bytes of the weights after loading.",
-        OWN, _highest(memory.weights_gb),
+        OWN, _highest(memory.weights_gb), windowed=False,
     ),
     "torch_peak_allocated_gb": Metric(
         "torch peak allocated", "GB", "lower", 4, "torch.cuda.max_memory_allocated: tensors only.",
-        "PyTorch, CUDA memory management", _highest(memory.torch_peak_gb),
+        "PyTorch, CUDA memory management", _highest(memory.torch_peak_gb), windowed=False,
     ),
     "kv_cache_gb": Metric(
         "KV cache", "GB", "lower", 4, "Most bytes that the cache object held; the note has the formula's.",
-        OWN, _highest(memory.kv_cache_gb),
+        OWN, _highest(memory.kv_cache_gb), windowed=False,
     ),
     "mean_power_w": Metric(
         "mean power", "W", None, 4, "Energy / duration of the metered span; a means, not an end.",
@@ -213,7 +215,7 @@ METRICS: dict[str, Metric] = {
         "provisioned per 1k", "USD", "lower", 4,
         "1000 * replicas * GPUs * USD per GPU-hour * 24 / requests a day; "
         "replicas = ceil(peak rate / (throughput * headroom)).",
-        OWN, _provisioned,
+        OWN, _provisioned, windowed=False,
     ),
     "co2e_kg_per_1k_requests": Metric(
         "CO2e per 1k", "kg", "lower", 4, "Energy * PUE * kg CO2e per kWh (operational).",
@@ -266,26 +268,27 @@ METRICS: dict[str, Metric] = {
     ),
     "perplexity": Metric(
         "perplexity", "", "lower", 5, "exp(mean negative log-likelihood) of held-out text, teacher-forced.",
-        "Hugging Face, Perplexity of fixed-length models", _offline(quality.perplexity),
+        "Hugging Face, Perplexity of fixed-length models", _offline(quality.perplexity), windowed=False,
     ),
     "mean_kl": Metric(
         "mean KL", "nats", "lower", 3,
-        "Mean KL(baseline || system) of the next-token distributions.", QUALITY, _offline(quality.mean_kl),
+        "Mean KL(baseline || system) of the next-token distributions.",
+        QUALITY, _offline(quality.mean_kl), windowed=False,
     ),
     "top1_agreement": Metric(
         "top-1 agreement", "", "higher", 4,
         "Share of positions at which system and baseline pick the same token.",
-        QUALITY, _offline(quality.top1_agreement),
+        QUALITY, _offline(quality.top1_agreement), windowed=False,
     ),
     "load_s": Metric(
         "load time", "s", "lower", 3,
         "Time to load the model in a fresh process: the shortest, as the first may download it.",
-        OWN, lambda system, assumed, objectives: summary.shortest(system, _load_s),
+        OWN, lambda system, assumed, objectives: summary.shortest(system, _load_s), windowed=False,
     ),
     "compile_s": Metric(
         "compile time", "s", "lower", 3,
         "Time to compile the decode step before any traffic: the longest, as later ones may find a cache.",
-        "PyTorch, torch.compile", _highest(_compile_s),
+        "PyTorch, torch.compile", _highest(_compile_s), windowed=False,
     ),
 }  # fmt: skip
 
@@ -314,5 +317,18 @@ def metric_set(system: SystemRuns, assumed: Assumed, objectives: Objectives, *, 
 
 
 def summarize(system: SystemRuns, assumed: Assumed, objectives: Objectives) -> dict[str, Value]:
-    """Return every metric of one system, in the table's order; what is missing says why."""
-    return {name: metric.measure(system, assumed, objectives) for name, metric in METRICS.items()}
+    """Return every metric of one system, in the table's order; what is missing says why.
+
+    Where the client of any repeat was INVALID, the note of every windowed one says so: a figure must not be
+    read without that, wherever it goes.
+    """
+    values = {name: metric.measure(system, assumed, objectives) for name, metric in METRICS.items()}
+    client = worst_validity(system.measured)
+    if client is None or not client.warning:
+        return values
+    return {
+        name: msgspec.structs.replace(value, note=f"{value.note}; {client.warning}")
+        if METRICS[name].windowed
+        else value
+        for name, value in values.items()
+    }

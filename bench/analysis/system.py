@@ -15,6 +15,8 @@ from bench.records import Run, Value
 from bench.units import to_ms
 
 Level = Literal["VALID", "DEGRADED", "INVALID"]
+MIN_P99 = 100
+"""Fewer requests have no 99th percentile but their maximum."""
 
 
 class SystemRuns(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,44 +88,68 @@ class Doubt(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lag(msgspec.Struct, frozen=True, kw_only=True):
-    """How late the harness sent, at the 99th percentile, and what that is made of.
+    """How late the harness sent `n` requests, at the tail, and what that is made of.
 
-    `pacer_s`: the sender was busy with earlier requests; `interpreter_s`: it waited for the interpreter and
-    a core. They sum to `p99_s`; None in runs that did not record them.
+    The tail is p99, of fewer than `MIN_P99` requests the largest lag. `pacer_s`: the sender was busy with
+    earlier requests; `interpreter_s`: it waited for the interpreter and a core. They sum to `tail_s`; None
+    in runs that did not record them.
     """
 
     p99_s: float
+    largest_s: float | None = None
+    n: int | None = None
     pacer_s: float | None = None
     interpreter_s: float | None = None
 
     @property
+    def tail_s(self) -> float:
+        """The lag that is judged."""
+        return self.p99_s if self.largest_s is None or not self._few else self.largest_s
+
+    @property
     def in_words(self) -> str:
         """The lag with its parts, in ms."""
-        text = f"{to_ms(self.p99_s):.3g} ms"
+        text = f"{to_ms(self.tail_s):.3g} ms"
         if self.pacer_s is None or self.interpreter_s is None:
             return text
         return f"{text} (pacer {to_ms(self.pacer_s):.3g}, interpreter {to_ms(self.interpreter_s):.3g})"
 
+    def called(self, what: str) -> str:
+        """Return `what p99`, or `largest what` where that is the tail."""
+        return f"largest {what}" if self._few else f"{what} p99"
+
+    @property
+    def _few(self) -> bool:
+        return self.n is not None and self.n < MIN_P99
+
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """What was wrong with the client: how bad, the figure with its limit, and what would remove it."""
+    """What was wrong with the client: how bad, `what: figure and limit`, and what would remove it."""
 
     level: Level
     text: str
     remedy: str
 
+    @property
+    def what(self) -> str:
+        """What was wrong, without figures."""
+        return self.text.partition(":")[0]
+
 
 class Validity(msgspec.Struct, frozen=True, kw_only=True):
     """The verdict on the client of one repeat (see `validity`); the level is that of the worst fault.
 
-    Rates are in requests/s over the requests due inside the window; `unfinished` of these were sent and
-    came to no end.
+    `due` requests were due inside the window, `unfinished` of these were sent and came to no end. `sent`
+    were sent inside it, and that over its length is `realised_rps`. Beside `asked_rps` it holds the scatter
+    of the drawn schedule as well, which is nobody's fault.
     """
 
     level: Level
     faults: tuple[Fault, ...] = ()
     asked_rps: float | None = None
     realised_rps: float | None = None
+    due: int | None = None
+    sent: int | None = None
     lag: Lag | None = None
     unfinished: int = 0
 
@@ -138,13 +164,22 @@ class Validity(msgspec.Struct, frozen=True, kw_only=True):
         return "; ".join(dict.fromkeys(fault.remedy for fault in self.faults))
 
     @property
+    def warning(self) -> str:
+        """What every figure of an INVALID client must say, without figures; else empty."""
+        if self.level != "INVALID":
+            return ""
+        worst = dict.fromkeys(fault.what for fault in self.faults if fault.level == "INVALID")
+        return f"INVALID client: {', '.join(worst)}"
+
+    @property
     def in_words(self) -> str:
         """One line: the level, the rate and the lag, and what was unfinished."""
         parts: list[str] = [self.level]
         if self.asked_rps is not None and self.realised_rps is not None:
-            parts.append(f"realised {self.realised_rps:.3g} of {self.asked_rps:.3g} requests/s")
+            counts = "" if self.due is None else f" ({self.due} due, {self.sent} sent)"
+            parts.append(f"realised {self.realised_rps:.3g} of {self.asked_rps:.3g} requests/s{counts}")
         if self.lag is not None:
-            parts.append(f"lag p99 {self.lag.in_words}")
+            parts.append(f"{self.lag.called('lag')} {self.lag.in_words}")
         if self.unfinished:
             parts.append(f"{self.unfinished} unfinished")
         return ", ".join(parts)

@@ -2,25 +2,26 @@
 
 A load generator that cannot keep its schedule measures another load than it was asked for, and its own
 lateness as the system's latency. So the requests due inside the window are held against what was asked:
-were they sent at the asked rate, on time, and did each come to an end? What the *system* did to them
-(errors, timeouts, refusals) is a result and no fault of the client. Half a limit is DEGRADED.
+was the asked rate scheduled, were they sent, on time, and did each come to an end? What the *system* did
+to them (errors, timeouts, refusals) is a result and no fault of the client. Half a limit is DEGRADED.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+import msgspec
 import numpy as np
 
-from bench.analysis.recorded import Scored, length_s, scored, window_of
-from bench.analysis.stats import percentile
+from bench.analysis.recorded import Scored, column, length_s, scored, window_of
+from bench.analysis.stats import Array, percentile
 from bench.analysis.system import Fault, Lag, Level, Validity
 from bench.records import Run
 from bench.units import PERCENT, to_ms
 
 MAX_RATE_MISS = 0.02
-"""INVALID: the realised rate is off the asked one by more than this share."""
+"""INVALID: more than this share of the requests were not scheduled, or not sent, or not at their rate."""
 MIN_LAG_LIMIT_S = 0.001
 MAX_LAG_SHARE = 0.05
 """INVALID: p99 of the dispatch lag is above this share of p99 latency, and above `MIN_LAG_LIMIT_S`."""
@@ -28,30 +29,40 @@ DEGRADED = 0.5
 """DEGRADED begins at this share of the limits."""
 CHANCE = 4.0
 """How many standard deviations of a Poisson count the drawn schedule may be off the asked rate."""
+MOST_JITTER = 0.5
+"""The most that a steady law moves a request, as a share of the gap between two."""
+MIN_DRIFT_REQUESTS = 10
+"""Whether the sender fell behind steadily cannot be told from fewer requests."""
 LEVELS: tuple[Level, ...] = ("VALID", "DEGRADED", "INVALID")
 TAIL = 0.99
+UNFINISHED = "unfinished"
+"""How the error of a request begins that had no end when its run ended, before its deadline."""
+SLOWER = "lower the rate, or free CPU cores for the client"
 
 
 def judge_validity(run: Run) -> Validity:
     """Return the verdict on the client of one repeat; ValueError for a job without a window."""
     rows = scored(run)
     due = int(run.meta.facts.get("due_in_window", rows.n))
-    asked_rps = run.meta.offered_rps
-    realised_rps = None if asked_rps is None else asked_rps * _kept(run, rows, due)
+    sent = _sent_inside(run)
     lag = dispatch_lag(rows)
     unfinished = _unfinished(rows)
+    late = _lateness(run, rows, lag)
     found = [
-        _schedule(run, due, asked_rps),
-        _rate(asked_rps, realised_rps),
-        _lateness(run, rows, lag),
+        _schedule(run, due),
+        _unsent(rows, due),
+        _drift(run, rows, late),
+        late,
         _ends(unfinished, due),
     ]
     faults = tuple(fault for fault in found if fault is not None)
     return Validity(
         level=max((fault.level for fault in faults), key=LEVELS.index, default="VALID"),
         faults=faults,
-        asked_rps=asked_rps,
-        realised_rps=realised_rps,
+        asked_rps=run.meta.offered_rps,
+        realised_rps=sent / length_s(window_of(run)),
+        due=due,
+        sent=sent,
         lag=lag,
         unfinished=unfinished,
     )
@@ -69,101 +80,158 @@ def worst_validity(runs: Iterable[Run]) -> Validity | None:
 
 
 def dispatch_lag(rows: Scored) -> Lag | None:
-    """Return p99 of `sent_s - due_s` with what it is made of; None where nothing was sent.
+    """Return the tail of `sent_s - due_s` with what it is made of; None where nothing was sent.
 
-    The parts are those of the latest 1 % of the requests (at least one), scaled to p99.
+    The parts are those of the latest 1 % of the requests (at least one), scaled to the tail.
     """
     lag_s = rows.column("sent_s") - rows.due_s
     sent = np.isfinite(lag_s)
     if not sent.any():
         return None
-    p99_s = percentile(lag_s[sent], TAIL)
+    whole = Lag(
+        p99_s=percentile(lag_s[sent], TAIL), largest_s=float(lag_s[sent].max()), n=int(np.count_nonzero(sent))
+    )
     parts = [rows.column(name) for name in ("pacer_lag_s", "interpreter_lag_s")]
     known = sent & np.isfinite(parts[0]) & np.isfinite(parts[1])
     if not known.any():
-        return Lag(p99_s=p99_s)
-    latest = known & (lag_s >= min(p99_s, lag_s[known].max()))
+        return whole
+    latest = known & (lag_s >= min(whole.tail_s, lag_s[known].max()))
     total_s = float(lag_s[latest].sum())
-    if total_s <= 0:
-        return Lag(p99_s=p99_s, pacer_s=0.0, interpreter_s=0.0)
-    pacer_s, interpreter_s = (p99_s * float(part[latest].sum()) / total_s for part in parts)
-    return Lag(p99_s=p99_s, pacer_s=pacer_s, interpreter_s=interpreter_s)
+    scale = whole.tail_s / total_s if total_s > 0 else 0.0
+    pacer_s, interpreter_s = (scale * float(part[latest].sum()) for part in parts)
+    return msgspec.structs.replace(whole, pacer_s=pacer_s, interpreter_s=interpreter_s)
 
 
-def _kept(run: Run, rows: Scored, due: int) -> float:
-    """Return the realised rate as a share of the asked one.
-
-    The share of the due requests that were sent, times the window over the time that sending them took:
-    longer by the last one's lag and shorter by the first one's. The schedule's own scatter is not in it.
-    """
-    lag_s = rows.column("sent_s") - rows.due_s
-    lag_s = lag_s[np.isfinite(lag_s)]
-    if due == 0:
-        return 1.0
-    if len(lag_s) == 0:
-        return 0.0
-    planned_s = length_s(window_of(run))
-    took_s = planned_s + float(lag_s[-1] - lag_s[0])
-    return len(lag_s) / due * (planned_s / took_s if took_s > 0 else math.inf)
+def _sent_inside(run: Run) -> int:
+    """Return how many requests were sent inside the window, whenever they were due."""
+    window, sent_s = window_of(run), column(run.requests, "sent_s")
+    return int(np.count_nonzero((sent_s >= window.start_s) & (sent_s < window.end_s)))
 
 
 def _unfinished(rows: Scored) -> int:
-    """Return how many requests were sent and have no end of any kind; refusing one at once is an end."""
-    refused = np.array([status == "rejected" for status in rows.table.column("status").to_pylist()], bool)
-    return int((np.isfinite(rows.column("sent_s")) & np.isnan(rows.column("done_s")) & ~refused).sum())
+    """Return how many requests had no end of any kind before their deadline; a timeout is an end."""
+    import pyarrow.compute as pc
+
+    told = pc.fill_null(pc.starts_with(rows.table.column("error"), UNFINISHED), False).to_numpy()
+    return int(np.count_nonzero(_ended_as(rows, "error") & told & np.isnan(rows.column("done_s"))))
 
 
-def _schedule(run: Run, due: int, asked_rps: float | None) -> Fault | None:
-    """Fault a schedule that held another rate than asked, beyond the chance of a random one."""
-    if asked_rps is None:
+def _ended_as(rows: Scored, status: str) -> Array:
+    import pyarrow.compute as pc
+
+    found: Array = pc.equal(rows.table.column("status"), status).to_numpy().astype(bool)
+    return found
+
+
+def _schedule(run: Run, due: int) -> Fault | None:
+    """Fault a schedule that was empty or held another rate than asked, beyond the chance of a random one."""
+    asked_rps, span_s = run.meta.offered_rps, length_s(window_of(run))
+    if due == 0:
+        text = f"no request was due inside the window: it is {span_s:.4g} s long"
+        return Fault(level="INVALID", text=text, remedy="lengthen protocol.window_s, or raise the rate")
+    if not asked_rps:
         return None
-    span_s = length_s(window_of(run))
     asked = asked_rps * span_s
-    miss = abs(due - asked)
-    if miss <= max(MAX_RATE_MISS * asked, 1.0 + CHANCE * math.sqrt(asked)):
-        return None
-    text = f"{due / span_s:.4g} of {asked_rps:.4g} requests/s asked were scheduled (limit: beyond chance)"
-    return Fault(level="INVALID", text=text, remedy="check the arrival law; run again")
-
-
-def _rate(asked_rps: float | None, realised_rps: float | None) -> Fault | None:
-    if not asked_rps or realised_rps is None:
-        return None
-    miss = realised_rps / asked_rps - 1.0
-    level = _level(abs(miss), MAX_RATE_MISS)
+    level = _level(max(abs(due - asked) - _scatter(run, asked), 0.0) / asked, MAX_RATE_MISS)
     if level == "VALID":
         return None
     text = (
-        f"sent {realised_rps:.4g} of {asked_rps:.4g} requests/s asked ({miss * PERCENT:+.1f} %, "
-        f"limit {MAX_RATE_MISS * PERCENT:g} %)"
+        f"another rate was scheduled than asked: {due / span_s:.4g} of {asked_rps:.4g} requests/s "
+        f"(limit {MAX_RATE_MISS * PERCENT:g} % beyond chance)"
     )
-    return Fault(level=level, text=text, remedy="lower the rate, or free CPU cores for the client")
+    return Fault(level=level, text=text, remedy="check the arrival law; run again")
+
+
+def _scatter(run: Run, asked: float) -> float:
+    """Return by how many requests a drawn schedule may be off `asked` without anybody's fault.
+
+    Of a steady law a window can cut off one gap, and the jitter moves a request over either end.
+    """
+    arrivals = run.meta.config.get("workload", {}).get("arrivals")
+    if isinstance(arrivals, Mapping) and arrivals.get("kind") == "steady":
+        return 1.0 + 2.0 * float(arrivals.get("jitter", MOST_JITTER))
+    return 1.0 + CHANCE * math.sqrt(asked)
+
+
+def _unsent(rows: Scored, due: int) -> Fault | None:
+    """Fault requests that were due and never sent; they may have no row at all."""
+    missed = due - int(np.isfinite(rows.column("sent_s")).sum())
+    level = _level(missed / due, MAX_RATE_MISS) if missed > 0 else "VALID"
+    if level == "VALID":
+        return None
+    share = f"{missed / due * PERCENT:.3g} %, limit {MAX_RATE_MISS * PERCENT:g} %"
+    return Fault(
+        level=level, text=f"requests were never sent: {missed} of {due} due ({share})", remedy=SLOWER
+    )
+
+
+def _drift(run: Run, rows: Scored, late: Fault | None) -> Fault | None:
+    """Fault a sender that fell behind, or caught up, more and more: it sent at another rate.
+
+    The drift is that between the median lags of the window's halves, whose middles lie half a window
+    apart, so that no single request makes it. While the lag is within its limit it is DEGRADED at most.
+    """
+    lag_s = rows.column("sent_s") - rows.due_s
+    lag_s = lag_s[np.isfinite(lag_s)]
+    if len(lag_s) < MIN_DRIFT_REQUESTS:
+        return None
+    planned_s, half = length_s(window_of(run)), len(lag_s) // 2
+    drift_s = 2.0 * float(np.median(lag_s[-half:]) - np.median(lag_s[:half]))
+    took_s = planned_s + drift_s
+    share = planned_s / took_s if took_s > 0 else math.inf
+    level = _level(abs(share - 1.0), MAX_RATE_MISS)
+    if level == "VALID":
+        return None
+    if late is None or late.level != "INVALID":
+        level = "DEGRADED"
+    limit = f"limit {MAX_RATE_MISS * PERCENT:g} % off"
+    text = f"another rate was sent than scheduled: {share * PERCENT:.4g} % of it ({limit})"
+    return Fault(level=level, text=text, remedy=SLOWER)
 
 
 def _lateness(run: Run, rows: Scored, lag: Lag | None) -> Fault | None:
     if lag is None:
         return None
-    ended_s = rows.latency_s[np.isfinite(rows.latency_s)]
-    p99_s = percentile(ended_s, TAIL) if len(ended_s) else 0.0
-    limit_s = max(MIN_LAG_LIMIT_S, MAX_LAG_SHARE * p99_s)
-    level = _level(lag.p99_s, limit_s)
+    whole_s, words = _time_to_judge_by(run, rows)
+    limit_s = max(MIN_LAG_LIMIT_S, MAX_LAG_SHARE * whole_s)
+    level = _level(lag.tail_s, limit_s)
     if level == "VALID":
         return None
     text = (
-        f"requests left late: dispatch lag p99 {lag.in_words}, limit {to_ms(limit_s):.3g} ms "
-        f"(1 ms or {MAX_LAG_SHARE * PERCENT:g} % of p99 latency)"
+        f"requests left late: {lag.called('dispatch lag')} {lag.in_words}, limit {to_ms(limit_s):.3g} ms "
+        f"(1 ms or {MAX_LAG_SHARE * PERCENT:g} % of {words})"
     )
-    return Fault(level=level, text=text, remedy=_punctual(run, rows, lag))
+    return Fault(level=level, text=text, remedy=_punctual(run, lag))
 
 
-def _punctual(run: Run, rows: Scored, lag: Lag) -> str:
+def _time_to_judge_by(run: Run, rows: Scored) -> tuple[float, str]:
+    """Return the time of which the lag may be a share, in s, and its name.
+
+    It is p99 latency. A failed request is infinitely slow; where p99 would be, the time that failures
+    really took takes its place, the timeout where they have no end. A refusal at once says nothing of
+    how long the system takes. Where nothing at all was answered, the users waited for the timeout.
+    """
+    p99_s = percentile(rows.latency_s, TAIL)
+    if math.isfinite(p99_s):
+        return p99_s, "p99 latency"
+    timeout_s = run.meta.config.get("protocol", {}).get("timeout_s")
+    if timeout_s is not None and not rows.ok.any():
+        return float(timeout_s), "the timeout, as nothing was answered"
+    took_s = rows.column("done_s") - rows.due_s
+    took_s = np.where(np.isfinite(took_s), took_s, 0.0 if timeout_s is None else timeout_s)
+    served = ~_ended_as(rows, "rejected")
+    return percentile(took_s[served] if served.any() else took_s, TAIL), "p99 of latency or time to fail"
+
+
+def _punctual(run: Run, lag: Lag) -> str:
     """Return what would make the sender punctual, by the larger part of its lag."""
     if lag.pacer_s is None or lag.interpreter_s is None:
         return "free CPU cores, or lower the rate"
     if lag.pacer_s > lag.interpreter_s:
         return "lower the rate: the sender was still busy with earlier requests"
     queued_s = run.meta.facts.get("pacer", {}).get("run_queue_s")
-    waited_s = float(np.nansum(rows.column("interpreter_lag_s")))
+    # Of all requests, as the sender's time in the queue is that of its whole life.
+    waited_s = float(np.nansum(column(run.requests, "interpreter_lag_s")))
     if queued_s is None:
         return "free a CPU core, or lower model.cpu_threads"
     if queued_s >= waited_s / 2.0:
@@ -174,7 +242,7 @@ def _punctual(run: Run, rows: Scored, lag: Lag) -> str:
 def _ends(unfinished: int, due: int) -> Fault | None:
     if unfinished == 0:
         return None
-    text = f"{unfinished} of {due} requests were sent and never came to an end (limit 0)"
+    text = f"requests never came to an end: {unfinished} of {due} due were still under way (limit 0)"
     return Fault(level="INVALID", text=text, remedy="lower the load, or raise protocol.timeout_s")
 
 
@@ -185,4 +253,4 @@ def _level(value: float, limit: float) -> Level:
 
 
 def _badness(validity: Validity) -> tuple[int, float]:
-    return LEVELS.index(validity.level), validity.lag.p99_s if validity.lag else 0.0
+    return LEVELS.index(validity.level), validity.lag.tail_s if validity.lag else 0.0

@@ -1,7 +1,7 @@
 """A fitted law, and what a simulation predicts beside what was measured, as terminal reports.
 
-Predicted figures stand under *simulated*, with the interval over the replications; a figure that does not
-exist says why below the table. Readable at 80 columns and without colour.
+Predicted figures stand under *simulated*, with the interval over the draws, which does not hold the error of
+the law itself; a figure or a system that is missing says why. Readable at 80 columns and without colour.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bench.analysis.fit import Fit, Quality
+from bench.analysis.fit import MIN_JOBS, Fit, Quality
 from bench.analysis.metrics import METRICS
 from bench.analysis.numbers import shown
+from bench.analysis.stats import minimum_count
 from bench.records import Value
-from bench.run.simulate import FitReport, Prediction, SystemFit
+from bench.run.fitted import LeftOut
+from bench.run.simulate import FitReport, Prediction, PredictionReport, SystemFit
 from bench.units import PERCENT, to_ms
 
 UNITS = {
@@ -38,24 +40,29 @@ def render_fit(report: FitReport) -> Group:
     parts: list[RenderableType] = []
     for system in report.systems:
         parts += [_law(system), *_lines(_quality(system.fit))]
-    return Group(*parts)
+    return Group(*parts, *_left_out(report.left_out))
 
 
-def render_prediction(predictions: Iterable[Prediction]) -> Group:
+def render_prediction(report: PredictionReport) -> Group:
     """Return predicted beside measured for each system."""
     parts: list[RenderableType] = []
-    for prediction in predictions:
+    for prediction in report.systems:
         parts += [_figures(prediction), *_lines(_notes(prediction))]
-    return Group(*parts)
+    return Group(*parts, *_left_out(report.left_out))
+
+
+def _left_out(systems: Iterable[LeftOut]) -> list[Text]:
+    return [Text(f"{system.system} is left out: {system.reason}") for system in systems]
 
 
 def _law(system: SystemFit) -> Table:
     style = "static batches" if system.fit.style == "static" else "steps that requests join and leave"
-    title = f"{system.system}: service law on {system.device}, {style} ({len(system.jobs)} jobs)"
+    jobs = f"{len(system.jobs)} job{'s' * (len(system.jobs) != 1)}"
+    title = f"{system.system}: service law on {system.device}, {style} ({jobs})"
     table = _table(title)
     table.add_column("coefficient")
     table.add_column("value", justify="right")
-    table.add_column("± s.e.", justify="right")
+    table.add_column("± s.e.\n(jackknife)", justify="right")
     table.add_column("unit", overflow="fold")
     table.add_column("n", justify="right")
     for name, coefficient in system.fit.coefficients.items():
@@ -66,7 +73,12 @@ def _law(system: SystemFit) -> Table:
 
 
 def _quality(fit: Fit) -> list[str]:
-    lines = [_said("prefill", fit.prefill)]
+    error = (
+        f"± s.e.: the jackknife over the {fit.jobs} jobs; '-' where one job decides, or nothing was fitted"
+    )
+    if fit.jobs < MIN_JOBS:
+        error = f"± s.e.: unknown, as it takes {MIN_JOBS} jobs to see how they differ"
+    lines = [error, _said("prefill", fit.prefill)]
     if fit.decode is not None:
         lines.append(_said("decode", fit.decode))
     lines += _scatter(fit)
@@ -100,7 +112,13 @@ def _notes(prediction: Prediction) -> list[str]:
     traffic = (
         "the recorded requests again" if prediction.replayed else "requests drawn from the workload's laws"
     )
-    lines = [f"simulated: {prediction.requests} scored requests, {traffic}; brackets: 95 % interval"]
+    draws = "the repeats' own traffic" if prediction.replayed else f"{prediction.draws} draws"
+    lines = [
+        f"simulated: {prediction.requests} scored requests, {traffic}",
+        f"simulated brackets: 95 % interval of the draws ({draws}); the law's own error is not in it",
+    ]
+    if prediction.fewest < (need := minimum_count(0.95)):
+        lines.append(f"{prediction.fewest} scored requests per draw are too few for p95, which needs {need}")
     if not prediction.alike:
         measured = _policy(prediction.measured_batching)
         lines.append(f"measured: at {prediction.measured_rps:.3g} requests/s, {measured}")

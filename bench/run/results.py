@@ -92,7 +92,7 @@ DEFAULTS = {
 def metric_sets(folder: Path, terms: Terms | None = None) -> dict[str, MetricSet]:
     """Return every system's metrics of an experiment's folder, the baseline first."""
     meta = store.read_experiment(folder)
-    terms = terms or terms_of(meta)
+    terms = terms or terms_of(folder, meta)
     by_system = _by_system(folder, list(meta.config["systems"]))
     return {
         name: _with_unfinished(
@@ -105,14 +105,39 @@ def metric_sets(folder: Path, terms: Terms | None = None) -> dict[str, MetricSet
     }
 
 
-def terms_of(meta: store.ExperimentMeta) -> Terms:
-    """Return an experiment's own terms, with the price as it was when the run was made."""
-    experiment = msgspec.convert(meta.config, Experiment)
+def experiment_of(folder: Path, meta: store.ExperimentMeta) -> Experiment:
+    """Return the experiment that a run folder was made with.
+
+    Raises ResultError where what was recorded of it is none.
+    """
+    try:
+        return msgspec.convert(meta.config, Experiment)
+    except msgspec.ValidationError as error:
+        raise _damaged(folder, "config", error) from error
+
+
+def _damaged(folder: Path, key: str, error: msgspec.ValidationError) -> ResultError:
+    return ResultError(
+        f"{folder / store.EXPERIMENT_FILE}: {key}: {error}; the file is damaged: restore it, or run again"
+    )
+
+
+def terms_of(folder: Path, meta: store.ExperimentMeta) -> Terms:
+    """Return an experiment's own terms, with the price as it was when the run was made.
+
+    Raises ResultError where what was recorded of them cannot be read.
+    """
+    experiment = experiment_of(folder, meta)
     assumptions = experiment.assumptions
     price = missing("the baseline's first job has not ended, so the GPU is unknown")
+    if meta.price is not None:
+        try:
+            price = msgspec.convert(meta.price, Value)
+        except msgspec.ValidationError as error:
+            raise _damaged(folder, "price", error) from error
     return Terms(
         assumed=Assumed(
-            usd_per_gpu_hour=price if meta.price is None else msgspec.convert(meta.price, Value),
+            usd_per_gpu_hour=price,
             requests_per_day=experiment.workload.requests_per_day,
             kg_co2e_per_kwh=assumptions.kg_co2e_per_kwh,
             pue=assumptions.pue,
@@ -146,7 +171,7 @@ def write_csvs(folder: Path, target: Path) -> list[Path]:
             jobs=sorted(run.parent.name for run in folder.glob(f"{name}.*/{store.RUN_FILE}")),
             commit=meta.provenance.get("commit"),
             command=meta.argv,
-            terms=terms_of(meta),
+            terms=terms_of(folder, meta),
             reference=_origin(folder, baseline),
             metrics=metrics,
         )
@@ -161,7 +186,7 @@ def judge_experiment(
     """Compare every other system of an experiment's folder with its baseline."""
     if folder.is_file():
         raise ResultError(f"{folder}: is one CSV; name the optimized one too, or give a run folder alone")
-    terms = _overridden(terms_of(store.read_experiment(folder)), override or Override())
+    terms = _overridden(terms_of(folder, store.read_experiment(folder)), override or Override())
     baseline, *others = metric_sets(folder, terms).values()
     return [_judge(baseline, other, terms, allow_different) for other in others]
 
@@ -229,7 +254,7 @@ def _read(path: Path, role: Role, override: Override) -> Subject:
     folder, system = (path, None) if store.is_experiment(path) else (path.parent, path.name)
     if path.is_file() or not store.is_experiment(folder):
         return _read_csv(path, role, override)
-    terms = _overridden(terms_of(store.read_experiment(folder)), override)
+    terms = _overridden(terms_of(folder, store.read_experiment(folder)), override)
     sets = metric_sets(folder, terms)
     names = list(sets)
     chosen = system or names[0 if role == "baseline" else -1]

@@ -15,17 +15,16 @@ from typing import Any
 
 import msgspec
 
-from bench import store
-from bench.analysis.fit import Fit, fit_law
+from bench.analysis.fit import Fit
 from bench.analysis.metrics import METRICS
 from bench.analysis.system import SystemRuns
-from bench.config import Experiment, choose
+from bench.config import choose
 from bench.errors import ConfigError, ResultError
 from bench.protocols import Policy
 from bench.records import Run, Value
+from bench.run.fitted import LeftOut, Recorded, each_system
 from bench.run.results import terms_of
-from bench.run.synthetic import laws_of
-from bench.run.virtual import Recorded, drawn, n_scored, replayed, saturated
+from bench.run.virtual import drawn, n_scored, replayed, saturated
 from bench.serving.policies import POLICIES
 
 FIGURES = (
@@ -39,9 +38,13 @@ FIGURES = (
 )
 """Metrics that a simulation predicts."""
 REPLICATIONS = 5
-"""Independent draws of a simulation at other than the recorded requests; their spread is the interval."""
+"""Independent draws of a simulation at other than the recorded requests.
+
+Their spread is the interval: of the draws only, as the law's own error is the same in all of them.
+"""
 DEFAULT_REQUESTS = 2_000
-"""Scored requests of each."""
+MAX_REQUESTS = 1_000_000
+"""Scored requests of each, by default and at most."""
 
 
 class SystemFit(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +61,7 @@ class FitReport(msgspec.Struct, frozen=True, kw_only=True):
 
     folder: str
     systems: tuple[SystemFit, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +80,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """What the simulation says of one system.
 
     `replayed` says that the recorded requests were served again; `alike` that prediction and measurement
-    are of the same rate and policy. `requests` counts those scored.
+    are of the same rate and policy. `requests` counts those scored in all `draws`, `fewest` those of the
+    draw that has the fewest.
     """
 
     system: str
@@ -87,9 +92,19 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     replayed: bool
     alike: bool
     requests: int
+    draws: int
+    fewest: int
     max_batch: int
     fit: Fit
     figures: tuple[Figure, ...]
+
+
+class PredictionReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What the simulation says of an experiment's systems."""
+
+    folder: str
+    systems: tuple[Prediction, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
 
 class _Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +112,7 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
 
     rate_rps: float | None
     batching: str | dict[str, Any] | None
+    policy: Policy | None
     requests: int | None
     seconds: float | None
     seed: int | None
@@ -110,20 +126,19 @@ class _Asked(msgspec.Struct, frozen=True, kw_only=True):
 def fit(path: Path) -> FitReport:
     """Fit the law of every system of an experiment's folder, or of the one that `FOLDER/system` names.
 
-    Raises ResultError where its runs do not determine one.
+    A system whose runs do not determine a law is left out, with the reason. Raises ResultError where none
+    is left, or where it was the one named.
     """
-    found = _recorded(path)
-    return FitReport(
-        folder=str(path),
-        systems=tuple(
-            SystemFit(
-                system=recorded.runs.name,
-                jobs=tuple(run.folder for run in recorded.runs.runs),
-                device=_device(recorded.runs.runs[0]),
-                fit=recorded.fit,
-            )
-            for recorded in found
-        ),
+    systems, left_out = each_system(path, _fit)
+    return FitReport(folder=str(path), systems=systems, left_out=left_out)
+
+
+def _fit(recorded: Recorded) -> SystemFit:
+    return SystemFit(
+        system=recorded.runs.name,
+        jobs=tuple(run.folder for run in recorded.runs.runs),
+        device=_device(recorded.runs.runs[0]),
+        fit=recorded.fit,
     )
 
 
@@ -135,24 +150,28 @@ def predict(
     requests: int | None = None,
     seconds: float | None = None,
     seed: int | None = None,
-) -> tuple[Prediction, ...]:
+) -> PredictionReport:
     """Simulate every system of an experiment's folder, or the one that `FOLDER/system` names.
 
     `batching` is written as in an experiment file, by default the measured policy; `rate_rps` is by default
     the measured rate. `requests` or `seconds` say how much is scored per replication. With none of
-    `rate_rps`, `requests`, `seconds` and `seed` the recorded requests are replayed. Raises ConfigError for
-    a policy that does not exist or that the system's engine cannot serve, ResultError as `fit` does.
+    `rate_rps`, `requests`, `seconds` and `seed` the recorded requests are replayed. A system of which this
+    cannot be told is left out as in `fit`. Raises ConfigError for a policy that does not exist or that the
+    engine of the system named cannot serve, ResultError as `fit` does.
     """
     if requests is not None and seconds is not None:
         raise ConfigError("give either a number of requests or of seconds to simulate")
+    table = None if batching is None else parse_batching(batching)
     asked = _Asked(
         rate_rps=rate_rps,
-        batching=None if batching is None else parse_batching(batching),
+        batching=table,
+        policy=None if table is None else choose(POLICIES, table, "simulate", "batching"),
         requests=requests,
         seconds=seconds,
         seed=seed,
     )
-    return tuple(_predict(recorded, asked) for recorded in _recorded(path))
+    systems, left_out = each_system(path, lambda recorded: _predict(recorded, asked))
+    return PredictionReport(folder=str(path), systems=systems, left_out=left_out)
 
 
 def _predict(recorded: Recorded, asked: _Asked) -> Prediction:
@@ -161,15 +180,14 @@ def _predict(recorded: Recorded, asked: _Asked) -> Prediction:
         raise ResultError(f"{name} has no completed window, so its traffic is unknown; measure or resume one")
     written = recorded.meta.config["systems"][name]["batching"]
     own = choose(POLICIES, written, "the recorded run", f"systems.{name}.batching")
-    policy = own if asked.batching is None else choose(POLICIES, asked.batching, "simulate", "batching")
+    policy = asked.policy or own
     _check_policy(policy, recorded)
     measured_rps = windows[0].meta.offered_rps
     rate_rps = measured_rps if asked.rate_rps is None else asked.rate_rps
     if asked.replays:
         simulated = [replayed(run, policy, recorded) for run in windows]
     else:
-        n = asked.requests or DEFAULT_REQUESTS
-        n = n if asked.seconds is None else max(1, round(asked.seconds * rate_rps))
+        n = _how_many(asked, rate_rps)
         seed = recorded.experiment.seed if asked.seed is None else asked.seed
         simulated = [
             drawn(windows[0], policy, recorded, n=n, rate_rps=rate_rps, seed=(seed, number))
@@ -177,6 +195,7 @@ def _predict(recorded: Recorded, asked: _Asked) -> Prediction:
         ]
     same_policy, same_rate = policy == own, math.isclose(rate_rps, measured_rps)
     runs = SystemRuns(name=name, offline=saturated(policy, recorded, alike=same_policy), windows=simulated)
+    scored = [n_scored(run) for run in simulated]
     return Prediction(
         system=name,
         rate_rps=rate_rps,
@@ -185,11 +204,26 @@ def _predict(recorded: Recorded, asked: _Asked) -> Prediction:
         measured_batching=_named(written, own),
         replayed=asked.replays,
         alike=same_policy and same_rate,
-        requests=sum(n_scored(run) for run in simulated),
+        requests=sum(scored),
+        draws=len(scored),
+        fewest=min(scored),
         max_batch=policy.max_batch,
         fit=recorded.fit,
         figures=_figures(runs, recorded, same_policy=same_policy, same_rate=same_rate),
     )
+
+
+def _how_many(asked: _Asked, rate_rps: float) -> int:
+    """Return how many requests a draw is to score; ConfigError where nobody would wait for that many."""
+    n = asked.requests or DEFAULT_REQUESTS
+    if asked.seconds is not None:
+        n = max(1, round(min(asked.seconds * rate_rps, 2.0 * MAX_REQUESTS)))
+    if n > MAX_REQUESTS:
+        raise ConfigError(
+            f"more than {MAX_REQUESTS:,} requests per draw are too many to simulate; ask for fewer "
+            "requests, or for a shorter time"
+        )
+    return n
 
 
 def parse_batching(text: str) -> str | dict[str, Any]:
@@ -205,41 +239,6 @@ def parse_batching(text: str) -> str | dict[str, Any]:
     if not isinstance(value, (str, dict)):
         raise ConfigError(f'--batching {text!r}: expected such as {{ kind = "dynamic", max_size = 8, … }}')
     return value
-
-
-def _recorded(path: Path) -> list[Recorded]:
-    """Return the systems that `path` names, each with its fitted law."""
-    folder, chosen = (path, None) if store.is_experiment(path) else (path.parent, path.name)
-    if chosen is not None and not store.is_experiment(folder):
-        folder, chosen = path, None  # `read_experiment` says what is wrong with it
-    meta = store.read_experiment(folder)
-    names = list(meta.config["systems"])
-    if chosen is not None and chosen not in names:
-        raise ResultError(f"{path}: no such system in this run; it has {', '.join(names)}")
-    experiment = msgspec.convert(meta.config, Experiment)
-    by_system: dict[str, list[Run]] = {name: [] for name in names if chosen in (None, name)}
-    for run in store.read_runs(folder):
-        if run.meta.system in by_system:
-            by_system[run.meta.system].append(run)
-    found = []
-    for name, own in by_system.items():
-        runs = SystemRuns(
-            name=name,
-            offline=next((run for run in own if run.meta.kind == "offline"), None),
-            windows=[run for run in own if run.meta.kind == "window"],
-        )
-        if not runs.runs:
-            raise ResultError(f"{folder}: {name} has no completed job; run or resume it first")
-        found.append(
-            Recorded(
-                runs=runs,
-                meta=meta,
-                experiment=experiment,
-                laws=laws_of(experiment, runs.runs),
-                fit=fit_law(runs.runs),
-            )
-        )
-    return found
 
 
 def _check_policy(policy: Policy, recorded: Recorded) -> None:
@@ -261,7 +260,7 @@ def _check_policy(policy: Policy, recorded: Recorded) -> None:
 def _figures(
     simulated: SystemRuns, recorded: Recorded, *, same_policy: bool, same_rate: bool
 ) -> tuple[Figure, ...]:
-    terms = terms_of(recorded.meta)
+    terms = terms_of(recorded.folder, recorded.meta)
     found = []
     for name in FIGURES:
         measure = METRICS[name].measure

@@ -7,6 +7,7 @@ from the measurement is the law.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -72,7 +73,7 @@ class Laws(msgspec.Struct, frozen=True, kw_only=True):
         return self._as_answered(draw_requests(self.traffic(seed), rate_rps=rate_rps, n=n), seed)
 
     def saturating(self, n: int, seed: Sequence[int]) -> list[Request]:
-        """Return `n` requests that are all due at once."""
+        """Return `n` requests for a saturated run, in the order in which they are to be sent."""
         return self._as_answered(draw_saturating(self.traffic(seed), n=n), seed)
 
     def _as_answered(self, requests: list[Request], seed: Sequence[int]) -> list[Request]:
@@ -115,16 +116,29 @@ def recorded_requests(run: Run, laws: Laws) -> list[Request]:
     ]
 
 
-def recorded_batches(run: Run) -> list[Request]:
-    """Return a saturated run's served requests again, in the order in which they were admitted."""
-    table = run.requests.select(["uid", "admitted_s", "first_token_s", "prompt_tokens", "output_tokens"])
-    rows = [row for row in table.to_pylist() if row["first_token_s"] is not None]
+def recorded_saturating(run: Run, laws: Laws) -> list[Request]:
+    """Return a saturated run's requests again, in the order in which they were sent.
+
+    That is not the order in which they were admitted: some policies pick. Those that still waited when the
+    run was ended have left no output length. They are not scored, but belong to the load, and get a length
+    from the laws.
+    """
+    rows = run.requests.select(["uid", "prompt_tokens", "output_tokens"]).to_pylist()
+    n_unserved = sum(1 for row in rows if not row["output_tokens"])
+    drawn = iter(laws.saturating(n_unserved, (laws.experiment.seed, 0, 0)) if n_unserved else ())
     return [
         Request(
             uid=row["uid"],
             due_s=0.0,
             prompt_ids=range(row["uid"], row["uid"] + row["prompt_tokens"]),
-            output_tokens=row["output_tokens"],
+            output_tokens=row["output_tokens"] or next(drawn).output_tokens,
         )
-        for row in sorted(rows, key=lambda row: (row["admitted_s"], row["uid"]))
+        for row in sorted(rows, key=lambda row: row["uid"])
     ]
+
+
+def recorded_outstanding(run: Run) -> int:
+    """Return how many requests a saturated run kept outstanding: those sent before the first one ended."""
+    rows = run.requests.select(["sent_s", "done_s"]).to_pylist()
+    first_s = min((row["done_s"] for row in rows if row["done_s"] is not None), default=-math.inf)
+    return sum(1 for row in rows if row["sent_s"] is not None and row["sent_s"] < first_s)

@@ -187,7 +187,42 @@ def test_engine_cache_and_compilation_are_settings_like_any_other() -> None:
         "compile.backend": (None, "inductor"),
     }
     (several,) = [doubt for doubt in comparison.doubts if doubt.key == "confounded"]
-    assert "engine and kv_cache and compile at once" in several.text
+    assert "engine and compile at once" in several.text  # the cache follows from these
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "at_once"),
+    [
+        ({"engine": "generate"}, {"engine": "steps"}, None),
+        ({"engine": "steps"}, {"engine": "transformers-continuous", "kv_cache": "paged"}, None),
+        ({}, {"kv_cache": "static", "compile": {"mode": "default"}}, None),
+        ({}, {"kv_cache": "static"}, None),
+        ({"engine": "generate"}, {"engine": "steps", "kv_cache": "static"}, "engine and kv_cache"),
+        ({"kv_cache": "quantized"}, {"engine": "steps"}, "engine and kv_cache"),
+        (
+            {"kv_cache": "static"},
+            {"engine": "transformers-continuous", "kv_cache": "paged"},
+            "engine and kv_cache",
+        ),
+    ],
+)
+def test_a_cache_that_follows_from_the_engine_or_from_compiling_is_no_change_of_its_own(
+    one: dict[str, Any], two: dict[str, Any], at_once: str | None
+) -> None:
+    usual = {"engine": "generate", "kv_cache": "dynamic", "compile": None}
+    systems = {
+        name: {
+            key: {"kind": value} if isinstance(value, str) else value for key, value in (usual | own).items()
+        }
+        for name, own in (("baseline", one), ("optimized", two))
+    }
+    config = CONFIG | {"systems": systems}
+    sides = [measured(name, system_runs(name, config=config)) for name in systems]
+    said = [doubt.text for doubt in compare(sides[0], sides[1], ASSUMED).doubts if doubt.key == "confounded"]
+    if at_once is None:
+        assert said == []
+    else:
+        assert f"differ in {at_once} at once" in said[0]
 
 
 def test_a_run_made_before_the_engine_could_be_chosen_ran_the_usual_one() -> None:
@@ -198,6 +233,34 @@ def test_a_run_made_before_the_engine_could_be_chosen_ran_the_usual_one() -> Non
         measured("baseline", old), measured("optimized", system_runs("optimized", config=now)), ASSUMED
     )
     assert comparison.differences == {}
+
+
+def test_dynamic_batching_of_a_run_made_before_its_options_is_the_same_without_them() -> None:
+    dynamic = {"kind": "dynamic", "max_size": 8, "max_wait_ms": 25.0}
+    options: dict[str, Any] = {
+        "preferred_sizes": [],
+        "max_batch_tokens": None,
+        "look_ahead": 1,
+        "settle_ms": 0.0,
+        "deadline": None,
+    }
+    engine = {"engine": {"kind": "generate"}, "kv_cache": {"kind": "dynamic"}, "compile": None}
+    was = CONFIG | {"systems": {"baseline": {"precision": {"kind": "fp16"}, "batching": dynamic}}}
+
+    def against(**changed: Any) -> Comparison:
+        batching = dynamic | options | changed
+        now = {"precision": {"kind": "int8"}, "batching": batching} | engine
+        two = system_runs("optimized", config=CONFIG | {"systems": {"optimized": now}})
+        one = system_runs("baseline", config=was, schema=1)
+        return compare(measured("baseline", one), measured("optimized", two), ASSUMED)
+
+    same = against()
+    assert same.differences == {"precision.kind": ("fp16", "int8")}
+    assert "confounded" not in keys(same)
+    assert against(preferred_sizes=()).differences == same.differences
+    assert against(settle_ms=5.0).differences["batching.settle_ms"] == (0.0, 5.0)
+    deadline = {"ms": 900.0, "base_ms": 50.0, "per_request_ms": 10.0}
+    assert against(deadline=deadline).differences["batching.deadline.ms"] == (None, 900.0)
 
 
 def test_two_changed_settings_are_confounded() -> None:

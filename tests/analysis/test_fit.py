@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from bench import store
 from bench.analysis.fit import Fit, Style, fit_law
+from bench.analysis.stats import t_quantile
 from bench.clock import VirtualClock
 from bench.errors import ResultError
 from bench.model.fake import FakeEngine
@@ -113,19 +115,24 @@ def test_the_law_of_a_step_engine_is_found_from_its_token_times_alone(
     assert_found(fit, rel=0.02 if policy.prefill_chunk else 1e-3)
 
 
-def test_noise_leaves_the_law_within_its_standard_errors(tmp_path: Path) -> None:
+def slowed(run: Run, factor: float, rng: np.random.Generator | None = None) -> Run:
+    """Return a run whose decode steps took `factor` times as long; with `rng`, each with 10 % of noise."""
+    table = run.requests
+    itl_ms = table.column("itl_ms").combine_chunks()
+    values = itl_ms.flatten().to_numpy() * factor
+    if rng is not None:
+        values = values * rng.normal(1.0, 0.1, len(values))
+    again = type(itl_ms).from_arrays(itl_ms.offsets, pa.array(values, type=itl_ms.type.value_type))
+    index = table.schema.get_field_index("itl_ms")
+    table = table.set_column(index, table.schema.field(index), again)
+    return Run(folder=run.folder, meta=run.meta, requests=table, telemetry=run.telemetry)
+
+
+def test_noise_within_the_jobs_leaves_the_law_within_its_errors(tmp_path: Path) -> None:
     run = recorded(tmp_path, "static", DYNAMIC)
     rng = np.random.default_rng(1)
-    rows = run.requests.to_pylist()
-    for row in rows:
-        row["itl_ms"] = [gap * rng.normal(1.0, 0.1) for gap in row["itl_ms"]]
-    noisy = Run(
-        folder=run.folder,
-        meta=run.meta,
-        requests=type(run.requests).from_pylist(rows, schema=run.requests.schema),
-        telemetry=run.telemetry,
-    )
-    fit = fit_law([noisy])
+    fit = fit_law([slowed(run, 1.0, rng) for _ in range(6)])
+    assert fit.jobs == 6
     for name in ("decode_s", "decode_s_per_sequence"):
         found = fit.coefficients[name]
         assert found.error is not None
@@ -133,6 +140,36 @@ def test_noise_leaves_the_law_within_its_standard_errors(tmp_path: Path) -> None
         assert found.error < 0.2 * found.value
     assert fit.decode is not None
     assert fit.decode.residual == pytest.approx(0.1, rel=0.2)
+
+
+def test_the_errors_cover_the_law_when_jobs_differ_as_a_whole(tmp_path: Path) -> None:
+    """The steps of a job are slow or fast together: to count them one by one would be far too sure."""
+    run = recorded(tmp_path, "static", DYNAMIC)
+    rng = np.random.default_rng(2)
+    tries, jobs, inside = 60, 5, 0
+    for _ in range(tries):
+        found = fit_law([slowed(run, factor) for factor in rng.normal(1.0, 0.05, jobs)]).coefficients
+        assert found["decode_s"].error is not None
+        distance_s = abs(found["decode_s"].value - LAW.decode_s)
+        inside += distance_s < t_quantile(jobs - 1) * found["decode_s"].error
+    assert inside > 0.88 * tries
+
+
+def test_too_few_jobs_give_no_errors(tmp_path: Path) -> None:
+    run = recorded(tmp_path, "static", DYNAMIC)
+    two = [slowed(run, 1.0), slowed(run, 1.1)]
+    assert all(coefficient.error is None for coefficient in fit_law(two).coefficients.values())
+    three = fit_law([*two, slowed(run, 0.9)]).coefficients
+    assert three["decode_s"].error is not None
+
+
+def test_a_number_that_hangs_on_one_job_gets_no_error(tmp_path: Path) -> None:
+    alone = recorded(tmp_path / "alone", "static", NoBatching())
+    fit = fit_law([recorded(tmp_path / "batched", "static", DYNAMIC), alone, alone])
+    assert fit.coefficients["decode_s_per_sequence"].value > 0
+    assert fit.coefficients["decode_s_per_sequence"].error is None
+    assert fit.coefficients["decode_s"].error is None
+    assert fit.coefficients["request_s"].error is not None
 
 
 def test_what_never_varied_is_merged_and_said(tmp_path: Path) -> None:

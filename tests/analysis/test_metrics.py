@@ -167,7 +167,7 @@ def test_a_percentile_beyond_the_share_of_failures_is_missing_with_the_reason() 
 
 def test_failures_are_no_goodput() -> None:
     requests = [*steady(n=5)[:3], completion(16.0, 5.0), completion(17.0, status="error")]
-    runs = SystemRuns(name="baseline", offline=None, windows=[window_run(requests)])
+    runs = SystemRuns(name="baseline", offline=None, windows=[window_run(requests, offered_rps=0.5)])
     assert number(summarize(runs, ASSUMED, OBJECTIVES)["goodput_requests_per_sec"]) == pytest.approx(0.3)
     without = summarize(runs, ASSUMED, Objectives())["goodput_requests_per_sec"]
     assert without.note == "no latency objective is set"

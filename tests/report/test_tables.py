@@ -87,7 +87,8 @@ def test_guardrails_tradeoffs_differences_and_doubts_are_all_there(
 
 
 def test_the_client_has_a_line_for_each_system(pair: tuple[Comparison, Verdict]) -> None:
-    line = "VALID, realised 1 of 1 requests/s, lag p99 0.2 ms (pacer 0.05, interpreter 0.15)"
+    rate = "VALID, realised 1 of 1 requests/s (10 due, 10 sent)"
+    line = f"{rate}, largest lag 0.2 ms (pacer 0.05, interpreter 0.15)"
     text = flat(plain_text(render_comparison(*pair), width=200))
     assert f"Client - baseline: {line} - optimized: {line}" in text
     assert f"- baseline: {line}" in to_markdown(*pair).splitlines()
