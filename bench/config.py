@@ -132,11 +132,21 @@ class Compile(_Table, frozen=True):
     """Compilation of the decode step by `torch.compile`, with static shapes.
 
     `mode` is torch's: `reduce-overhead` and `max-autotune` use CUDA graphs on a GPU. `backend` is torch's,
-    too; `eager` only traces, to find out whether a model can be compiled at all.
+    too; `eager` only traces, to find out whether a model can be compiled at all. Only `inductor` has modes.
     """
 
     mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = "default"
     backend: Literal["inductor", "cudagraphs", "aot_eager", "eager"] = "inductor"
+
+    def __post_init__(self) -> None:
+        """Refuse a mode that would do nothing."""
+        if self.mode != "default" and self.backend != "inductor":
+            raise ValueError(f'mode = "{self.mode}" does nothing with backend = "{self.backend}"')
+
+    @property
+    def cuda_graphs(self) -> bool:
+        """Whether CUDA graphs are asked for."""
+        return self.backend == "cudagraphs" or self.mode in {"reduce-overhead", "max-autotune"}
 
 
 class System(_Table, frozen=True):

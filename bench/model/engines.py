@@ -15,7 +15,7 @@ import msgspec
 from bench.clock import Clock
 from bench.config import Compile, NonNegative, PositiveInt
 from bench.errors import ConfigError
-from bench.model.kv_cache import KvCache, Static, resolve
+from bench.model.kv_cache import KvCache, Quantized, Static, resolve
 from bench.model.kv_cache import name_of as cache_name
 from bench.model.load import LoadedModel
 from bench.model.precision import Precision
@@ -36,6 +36,13 @@ class EngineKind(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The kinds with which it can compile, that of `auto` first; empty where it cannot."""
     why_not_compiled: ClassVar[str] = ""
     """Where it cannot: the reason, continuing "cannot be compiled: "."""
+
+    def why_not(self, policy: Policy) -> str | None:
+        """Return why the engine's own keys do not fit `policy`, continuing the system's key, else None."""
+        return None
+
+    def check_context(self, longest: int) -> None:
+        """Raise ValueError where requests of up to `longest` tokens, output included, cannot be served."""
 
     def build(
         self,
@@ -113,8 +120,9 @@ class TransformersContinuous(EngineKind, frozen=True):
     The cache is `num_blocks` blocks of `block_size` tokens; without `num_blocks` as many as all requests of
     the policy's largest batch need at the whole context. A step computes at most `max_batch_tokens` tokens,
     those of prompts and of running requests; without it as many as the policy's prefill chunk (but one a
-    request), or where it has none, as a whole context and the other requests take. `safety_margin` is the
-    share of free blocks below which no request is let start: 0, as the policy has decided that already.
+    request), or where it has none, as a whole context and the other requests take. Both together are refused,
+    as one would do nothing. `safety_margin` is the share of free blocks below which no request is let start:
+    0, as the policy has decided that already.
     """
 
     block_size: PositiveInt = 32
@@ -133,6 +141,24 @@ class TransformersContinuous(EngineKind, frozen=True):
             raise ValueError(f"block_size = {self.block_size} must be at least 4")
         if self.safety_margin > 1:
             raise ValueError(f"safety_margin = {self.safety_margin} is a share and at most 1")
+
+    def why_not(self, policy: Policy) -> str | None:
+        """Return that two keys bound a step's tokens, where they do."""
+        if self.max_batch_tokens is None or policy.prefill_chunk is None:
+            return None
+        return (
+            f"engine: max_batch_tokens = {self.max_batch_tokens} and batching's prefill_chunk = "
+            f"{policy.prefill_chunk} both bound the tokens of a step; leave one of them away"
+        )
+
+    def check_context(self, longest: int) -> None:
+        """Raise ValueError where a request of `longest` tokens does not fit into the whole cache."""
+        if self.num_blocks is not None and self.num_blocks * self.block_size < longest:
+            raise ValueError(
+                f"num_blocks = {self.num_blocks} of block_size = {self.block_size} hold "
+                f"{self.num_blocks * self.block_size} tokens, a request takes up to {longest}; "
+                f"num_blocks must be at least {-(-longest // self.block_size)}"
+            )
 
     def build(
         self,
@@ -192,6 +218,8 @@ def check_combination(
     """
     name = name_of(engine)
     kind = cache_name(resolve(cache, engine, compile))
+    missing = cache.missing if isinstance(cache, Quantized) else None
+    unfit = engine.why_not(policy)
     claims = [
         (
             engine.joins or not policy.joins,
@@ -208,6 +236,8 @@ def check_combination(
             f'kv_cache = "{kind}" does not work with engine = "{name}"; it runs with '
             f"{_listed(engine.kv_caches)}",
         ),
+        (missing is None, f"kv_cache: {missing}"),
+        (unfit is None, f"{unfit}"),
         (
             compile is None or bool(engine.compiles_with),
             f'compile: engine = "{name}" cannot be compiled: {engine.why_not_compiled}; '

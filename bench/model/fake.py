@@ -110,7 +110,7 @@ class FakeEngine:
     def step(self, until_s: float) -> Sequence[Generation | Failure]:
         """Let time pass until something ends or `until_s` is reached; raises what `fail_on` returned.
 
-        A static batch runs to its end, as `generate` does.
+        A static batch runs to its end, as `generate` does. Raises RuntimeError if nothing runs.
         """
         if self._fail_on is not None and (error := self._fail_on(self._rows.requests)) is not None:
             raise error

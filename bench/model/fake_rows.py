@@ -99,8 +99,10 @@ class PaddedRows:
         self._rows = []
 
     def step(self, until_s: float) -> list[Generation | Failure]:
-        """Run the batch to its end, whatever `until_s` says."""
+        """Run the batch to its end, whatever `until_s` says; RuntimeError if there is none."""
         rows, law = self._rows, self._law
+        if not rows:
+            raise RuntimeError("nothing runs")
         size = len(rows)
         width = max([row.prompt for row in rows])
         steps = max([row.n for row in rows])
@@ -161,7 +163,10 @@ class SteppedRows:
         self._log = array("d")  # when each decode step was done since the engine was last idle
 
     def step(self, until_s: float) -> list[Generation | Failure]:
-        """Iterate until a row ends or `until_s` is reached; return the rows that have ended."""
+        """Iterate until a row ends or `until_s` is reached; return the rows that have ended.
+
+        Raises RuntimeError if there are no rows.
+        """
         if self._new:
             self._tokenize()
         while self._prompts or self._ends:
@@ -175,7 +180,7 @@ class SteppedRows:
                 ended += self._ended()
             if ended or self._clock.now_s() >= until_s:
                 return ended
-        return []
+        raise RuntimeError("nothing runs")
 
     def _tokenize(self) -> None:
         if self._law.request_s:

@@ -7,16 +7,12 @@ So a request's tokens do not depend on its neighbours (exactly in FP32; in 16 bi
 `generate` runs a batch until its last row has ended. The rows that ended earlier go on computing tokens
 that nobody asked for: those are dropped and counted as padding, apart from the padded prompt positions,
 since that waste is what a batching policy is judged by.
-
-A token's time is taken where `generate` asks whether to stop, once per step after the token is chosen;
-on CUDA the device is synchronized first, so that the stamp is when the token was known and not when its
-kernels were queued. That hook also decides when each row has ended; `generate` itself knows no end token.
 """
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from bench.clock import Clock
@@ -34,7 +30,8 @@ from bench.model.kv_cache import (
     name_of,
 )
 from bench.model.load import LoadedModel
-from bench.model.requests import Tokenized, detokenize, tokenize
+from bench.model.requests import Tokenized, detokenize, not_finite, tokenize
+from bench.model.token_hook import TokenHook
 from bench.records import Failure, Generation, Request
 
 _PAD_ID = 0
@@ -94,7 +91,7 @@ class GenerateEngine:
         ids = tuple(self._loaded.vocabulary.ordinary_ids[:4])
         warm = Request(uid=-1, due_s=0.0, prompt_ids=ids, output_tokens=2)
         try:
-            self._run([Tokenized(warm, ids)], _TokenHook([warm], self._loaded, self._clock))
+            self._run([Tokenized(warm, ids)], TokenHook([warm], self._loaded, self._clock))
         except torch.OutOfMemoryError as error:
             raise NotAvailable(
                 f"{self._loaded.facts['id']}: not even one request of 6 tokens fits in memory with "
@@ -111,9 +108,13 @@ class GenerateEngine:
         """Generate the whole batch, whatever `until_s` says, and return all of it.
 
         Raises torch.OutOfMemoryError as it came, so that the caller may try a smaller batch (the next step
-        then begins by emptying torch's cache); EngineLost where the device fails for good.
+        then begins by emptying torch's cache); EngineLost where the device fails for good; RuntimeError if
+        there is no batch.
         """
         import torch
+
+        if not self._batch:
+            raise RuntimeError("nothing runs")
 
         if self._ran_out_of_memory:
             # Only now: while the exception was on its way, its traceback held the batch's tensors.
@@ -142,7 +143,7 @@ class GenerateEngine:
     def close(self) -> None:
         """Forget the batch, and what `generate` left on the model."""
         self.clear()
-        if hasattr(self._loaded.model, _STATIC_LENGTH):
+        with suppress(AttributeError):  # only a static cache left it there
             delattr(self._loaded.model, _STATIC_LENGTH)
 
     def _require_cache(self) -> None:
@@ -155,11 +156,8 @@ class GenerateEngine:
             )
         if not isinstance(cache, Quantized):
             return
-        if cache.package and not _installed(cache.package):
-            raise NotAvailable(
-                f'kv_cache.backend = "{cache.backend}" needs {cache.package}; '
-                f"run: pip install {cache.package}"
-            )
+        if cache.missing is not None:
+            raise NotAvailable(f"kv_cache.{cache.missing}")
         from transformers import QuantizedCache
 
         why = cache.why_not(kv_elements(model))
@@ -173,14 +171,17 @@ class GenerateEngine:
                 f'{self._loaded.facts["id"]}: kv_cache.backend = "{cache.backend}" cannot be had here: {why}'
             )
 
-    def _generate(self, rows: Sequence[Tokenized]) -> list[Generation]:
-        hook = _TokenHook([row.request for row in rows], self._loaded, self._clock)
+    def _generate(self, rows: Sequence[Tokenized]) -> list[Generation | Failure]:
+        hook = TokenHook([row.request for row in rows], self._loaded, self._clock)
         sequences = self._run(rows, hook)
         finished_s = self._clock.now_s()
         width = max(len(row.ids) for row in rows)
         outputs = [hook.own_tokens(i, sequence[width:]) for i, sequence in enumerate(sequences)]
+        finite = hook.finite_steps()
         return [
-            Generation(
+            not_finite(row.request, self._loaded)
+            if finite[i] < len(own)
+            else Generation(
                 uid=row.request.uid,
                 token_ids=own,
                 token_s=hook.times_s[: len(own)],
@@ -190,13 +191,13 @@ class GenerateEngine:
                 padded_prefill_tokens=width - len(row.ids),
                 padded_decode_tokens=len(hook.times_s) - len(own),
             )
-            for row, own in zip(rows, outputs, strict=True)
+            for i, (row, own) in enumerate(zip(rows, outputs, strict=True))
         ]
 
-    def _run(self, rows: Sequence[Tokenized], hook: _TokenHook) -> list[list[int]]:
+    def _run(self, rows: Sequence[Tokenized], hook: TokenHook) -> list[list[int]]:
         """Generate until the hook has ended all rows; return the rows with their prompts."""
         import torch
-        from transformers import StoppingCriteriaList
+        from transformers import LogitsProcessorList, StoppingCriteriaList
 
         width = max(len(row.ids) for row in rows)
         ids = [[_PAD_ID] * (width - len(row.ids)) + list(row.ids) for row in rows]
@@ -207,6 +208,7 @@ class GenerateEngine:
                 torch.tensor(ids, device=device),
                 attention_mask=torch.tensor(mask, device=device),
                 generation_config=self._greedy(max(row.request.output_tokens for row in rows)),
+                logits_processor=LogitsProcessorList([hook.scores]),
                 stopping_criteria=StoppingCriteriaList([hook]),
             )
         self._measure(generated.past_key_values, len(rows), width + len(hook.times_s) - 1)
@@ -242,51 +244,3 @@ class GenerateEngine:
         held = self.max_context if isinstance(self._cache, Static) else positions
         self._peak_bytes = max(self._peak_bytes, cache_bytes(cache))
         self._peak_positions = max(self._peak_positions, rows * held)
-
-
-def _installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package.replace("-", ".")) is not None
-    except ModuleNotFoundError:  # of a dotted name, the first part is not there
-        return False
-
-
-class _TokenHook:
-    """A stopping criterion that takes each step's time and ends each row at its own length."""
-
-    def __init__(self, batch: Sequence[Request], loaded: LoadedModel, clock: Clock) -> None:
-        import torch
-
-        self.times_s: list[float] = []
-        self._clock = clock
-        self._cuda = loaded.device == "cuda"
-        self._batch = batch
-        self._eos_ids = frozenset(loaded.eos_ids)
-        device = loaded.device
-        self._lengths = torch.tensor([request.output_tokens for request in batch], device=device)
-        natural = [request.stop == "natural" for request in batch]
-        # With nothing to look for, a step costs one comparison and no look at the tokens.
-        looks = any(natural) and bool(loaded.eos_ids)
-        self._natural = torch.tensor(natural, device=device) if looks else None
-        self._eos = torch.tensor(loaded.eos_ids, device=device) if looks else None
-        self._ended = torch.zeros(len(batch), dtype=torch.bool, device=device)
-
-    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-        """Stamp the step whose tokens stand last in `input_ids`; return which rows have ended."""
-        import torch
-
-        if self._cuda:
-            torch.cuda.synchronize()
-        self.times_s.append(self._clock.now_s())
-        if self._natural is not None:
-            self._ended |= self._natural & torch.isin(input_ids[:, -1], self._eos)
-        return self._ended | (self._lengths <= len(self.times_s))
-
-    def own_tokens(self, row: int, tokens: Sequence[int]) -> list[int]:
-        """Cut a row's generated `tokens` to those that its request asked for."""
-        request = self._batch[row]
-        own = list(tokens[: request.output_tokens])
-        if request.stop == "natural":
-            end = next((i for i, token in enumerate(own) if token in self._eos_ids), None)
-            own = own if end is None else own[: end + 1]
-        return own

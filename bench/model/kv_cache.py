@@ -11,6 +11,7 @@ What was asked for is held against the cache object itself, and its bytes are co
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -82,6 +83,13 @@ class Quantized(KvCache, frozen=True):
         return {"fp8": None, "hqq": "hqq", "quanto": "optimum-quanto"}[self.backend]
 
     @property
+    def missing(self) -> str | None:
+        """Return what to do about a package that is not installed, None where nothing is missing."""
+        if self.package is None or _installed(self.package):
+            return None
+        return f'backend = "{self.backend}" needs {self.package}; run: pip install {self.package}'
+
+    @property
     def layer_class(self) -> str:
         """Return the name of the class that each layer of the cache must have."""
         return {"fp8": "Fp8", "hqq": "HQQ", "quanto": "Quanto"}[self.backend] + "QuantizedLayer"
@@ -113,6 +121,13 @@ class Quantized(KvCache, frozen=True):
         if self.backend == "hqq":  # transformers' default of 0 groups along the batch, mixing the rows
             asked |= {"axis_key": 1, "axis_value": 1}
         return {"backend": self.backend} | {key: value for key, value in asked.items() if value is not None}
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package.replace("-", ".")) is not None
+    except ModuleNotFoundError:  # of a dotted name, the first part is not there
+        return False
 
 
 class Paged(KvCache, frozen=True):

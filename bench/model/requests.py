@@ -60,5 +60,12 @@ def detokenize(ids: Sequence[int], loaded: LoadedModel, clock: Clock) -> float |
     return clock.now_s()
 
 
+def not_finite(request: Request, loaded: LoadedModel) -> Failure:
+    """Return the end of a request whose next token cannot be known, as the largest logit is no number."""
+    dtype = str(loaded.model.dtype).removeprefix("torch.")
+    hint = "; bf16 or fp32 reaches further" if dtype == "float16" else ""
+    return _failure(request, f"its logits are not finite in {dtype}{hint}")
+
+
 def _failure(request: Request, why: str) -> Failure:
     return Failure(uid=request.uid, error=f"request {request.uid}: {why}")

@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 
 from bench.clock import Clock
 from bench.model.load import LoadedModel
-from bench.model.requests import Tokenized, detokenize
-from bench.records import Generation
+from bench.model.packed import NOT_FINITE
+from bench.model.requests import Tokenized, detokenize, not_finite
+from bench.records import Failure, Generation
 
 
 class Row:
@@ -32,7 +33,12 @@ class Row:
     @property
     def length(self) -> int:
         """The position of its newest token, which is not in the cache yet."""
-        return len(self.ids) + len(self.tokens) - 1
+        return self.prefilled + len(self.tokens) - 1
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether its newest token was chosen among finite logits."""
+        return self.tokens[-1] != NOT_FINITE
 
     def begin(self, token: int, now_s: float, *, mark: int, padded: float) -> None:
         """Take the first token, known at `now_s`."""
@@ -41,14 +47,16 @@ class Row:
 
     def has_ended(self, eos_ids: Collection[int]) -> bool:
         """Say whether its newest token is its last."""
-        if len(self.tokens) == self.request.output_tokens:
+        if len(self.tokens) == self.request.output_tokens or not self.is_finite:
             return True
         return self.request.stop == "natural" and self.tokens[-1] in eos_ids
 
-    def generation(
+    def outcome(
         self, times_s: Sequence[float], padded: float, loaded: LoadedModel, clock: Clock
-    ) -> Generation:
+    ) -> Generation | Failure:
         """Return its result; `times_s` and `padded` are the engine's as they are now."""
+        if not self.is_finite:
+            return not_finite(self.request, loaded)
         own = (self._first_s, *times_s[self._mark : self._mark + len(self.tokens) - 1])
         return Generation(
             uid=self.request.uid,

@@ -47,6 +47,7 @@ class SlotCache(Cache):
         self.slots = self.capacity = 0
         self.peak_slots = self.peak_capacity = self.peak_bytes = 0
         """What it held when it was largest."""
+        self._whole = False
         self.write: Any = None
         """Flat places of the new states of a forward pass, a head's after the other's: see `places`."""
         self._device = device
@@ -67,6 +68,15 @@ class SlotCache(Cache):
         tensors = [t for layer in self.layers for t in (layer.keys, layer.values) if t is not None]
         return sum(t.numel() * t.element_size() for t in tensors)
 
+    @property
+    def kind(self) -> str:
+        """`static` if what it held when traffic began is all that it ever held, else `dynamic`."""
+        return "static" if self._whole else "dynamic"
+
+    def begin(self) -> None:
+        """Note that traffic begins now, with what is held."""
+        self._whole = self.slots > 0
+
     def reserve(self, slots: int, length: int) -> None:
         """Make room for `slots` requests of `length` positions; what is held stays.
 
@@ -77,6 +87,7 @@ class SlotCache(Cache):
         capacity = max(-(-length // _ROUND) * _ROUND, self.capacity)
         if (slots, capacity) == (self.slots, self.capacity):
             return
+        self._whole = False
         for layer, form in zip(self.layers, self.formats, strict=True):
             layer.keys = self._grown(layer.keys, slots, capacity, form.key_dim, form.dtype)
             layer.values = self._grown(layer.values, slots, capacity, form.value_dim, form.dtype)
@@ -103,6 +114,18 @@ class SlotCache(Cache):
             for flat in (layer.keys, layer.values):
                 block = self._block(flat)
                 block[target, :, :length] = block[source, :, :length]
+
+    def wipe(self, first: int, last: int, start: int = 0) -> None:
+        """Zero positions from `start` on in slots `first` to `last` exclusive.
+
+        For slots that may hold NaN or infinity: the next request's attention multiplies what it may not see
+        by zero, which makes NaN of either.
+        """
+        if not self.slots:
+            return
+        for layer in self.layers:
+            for flat in (layer.keys, layer.values):
+                self._block(flat)[first:last, :, start:] = 0
 
     def places(self, starts: Any) -> Any:
         """Return the flat places, all heads', of positions given as `slot × stride + position` each."""

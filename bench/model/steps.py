@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from bench.clock import Clock
 from bench.config import Compile
 from bench.errors import EngineLost
 from bench.model.load import LoadedModel
-from bench.model.packed import Chunk, Packed
+from bench.model.packed import NOT_FINITE, Chunk, Packed
 from bench.model.requests import tokenize
 from bench.model.rows import Row
 from bench.model.slot_support import check_supported
@@ -103,7 +103,6 @@ class StepEngine:
         }
         if self._packed is not None:
             found |= self._packed.facts(self._peak_tokens)
-            found["kv_cache"]["kind"] = "static" if self._static else "dynamic"
         if self._compiled is not None:
             found |= self._compiled.facts
         return found
@@ -117,6 +116,7 @@ class StepEngine:
             from bench.model.compiled import CompiledDecode
 
             self._compiled = CompiledDecode(self._packed, self._compile)
+        self._packed.cache.begin()
 
     def admit(self, batch: Sequence[Request]) -> None:
         """Take `batch` in; those beyond the free slots wait here for one."""
@@ -125,9 +125,12 @@ class StepEngine:
     def step(self, until_s: float) -> Sequence[Generation | Failure]:
         """Do one iteration and return what ended by it.
 
-        Raises torch.OutOfMemoryError as it came (the next step begins by emptying torch's cache), and
-        EngineLost where the device fails for good.
+        A request whose logits are not finite ends as a Failure. Raises torch.OutOfMemoryError as it came (the
+        next step begins by emptying torch's cache), EngineLost where the device fails for good, and
+        RuntimeError if nothing runs.
         """
+        if not (self._rows or self._waiting or self._admitted):
+            raise RuntimeError("nothing runs")
         if self._packed is None:
             self.prepare()
         ended: list[Generation | Failure] = list(self._take_in())
@@ -165,12 +168,12 @@ class StepEngine:
                 f"the GPU failed and cannot be used by this process any more: {reason}"
             ) from error
 
-    def _iterate(self) -> list[Generation]:
+    def _iterate(self) -> list[Generation | Failure]:
         joining = self._choose_chunks()
         if self._compiled is None:
             self._pass(self._rows, joining)
             return self._leave()
-        ended: list[Generation] = []
+        ended: list[Generation | Failure] = []
         if joining:
             self._pass([], joining)
             ended += self._leave()
@@ -234,11 +237,14 @@ class StepEngine:
             row.tokens.append(token)
 
     def _joined(self, joining: list[tuple[Row, Chunk]], tokens: list[int], now_s: float) -> None:
-        """Let those whose prompt is complete run; their first token was known at `now_s`."""
+        """Let those whose prompt is complete run; their first token was known at `now_s`.
+
+        So does one whose logits are not finite, only to leave at once.
+        """
         for (row, chunk), token in zip(joining, tokens, strict=True):
             row.prefilled += len(chunk.ids)
             self._count("prefill_positions", len(chunk.ids))
-            if row.prefilled < len(row.ids):
+            if row.prefilled < len(row.ids) and token != NOT_FINITE:
                 return  # the last one; it stays first in the queue
             self._waiting.popleft()
             row.begin(token, now_s, mark=len(self._times), padded=self._padded)
@@ -250,8 +256,11 @@ class StepEngine:
         self._held_tokens += positions
         self._peak_tokens = max(self._peak_tokens, self._held_tokens)
 
-    def _leave(self) -> list[Generation]:
-        """Take out the requests that have ended, and close up the slots."""
+    def _leave(self) -> list[Generation | Failure]:
+        """Take out the requests that have ended, and close up the slots.
+
+        What is not finite is wiped before anything moves: nobody's NaN may stay in a slot that others use.
+        """
         ended = [slot for slot, row in enumerate(self._rows) if row.has_ended(self._eos)]
         if not ended:
             return []
@@ -259,6 +268,9 @@ class StepEngine:
         self._unchanged = False
         cache, unfinished = self._packed.cache, len(self._rows)
         leaving = [self._rows[slot] for slot in ended]
+        for slot in ended:
+            if not self._rows[slot].is_finite:
+                cache.wipe(slot, slot + 1)
         for slot in reversed(ended):
             last = self._rows.pop()
             self._held_tokens -= (self._rows[slot] if slot < len(self._rows) else last).length
@@ -267,23 +279,29 @@ class StepEngine:
                 self._rows[slot] = last
         if self._waiting and self._waiting[0].prefilled:
             cache.move(unfinished, len(self._rows), self._waiting[0].prefilled)
-        generations = [
-            row.generation(self._times, self._padded, self._loaded, self._clock) for row in leaving
-        ]
+        outcomes = [row.outcome(self._times, self._padded, self._loaded, self._clock) for row in leaving]
         if not self._rows:
             self._times.clear()
-        return generations
+        return outcomes
 
     def clear(self) -> None:
-        """Forget all that runs; a cache that grew gives its memory back."""
+        """Forget all that runs; a cache that grew gives its memory back, another is wiped."""
         self._forget()
-        if self._packed is not None and not self._static:
-            self._packed.cache.release()
+        if self._packed is None:
+            return
+        cache = self._packed.cache
+        if self._static:
+            cache.wipe(0, cache.slots)
+        else:
+            cache.release()
 
     def close(self) -> None:
         """Release the cache and what was compiled; `facts` stay."""
         self._forget()
+        # Closing must not hide the error that led to it: a GPU that is gone fails here once more.
         if self._compiled is not None:
-            self._compiled.release()
+            with suppress(Exception):
+                self._compiled.release()
         if self._packed is not None:
-            self._packed.cache.release()
+            with suppress(Exception):
+                self._packed.cache.release()

@@ -110,11 +110,13 @@ class ContinuousEngine:
         """Return what has ended, waiting for it at most `WAIT_S`, and longer only until `until_s`.
 
         Raises what the manager's thread died of: torch.OutOfMemoryError, EngineLost for a device that is
-        gone, RuntimeError for anything else.
+        gone, RuntimeError for anything else; and RuntimeError if nothing runs.
         """
         ended: list[Generation | Failure] = [*self._failed]
         self._failed = []
         if not self._running:
+            if not ended:
+                raise RuntimeError("nothing runs")
             return ended
         batching = self._opened()
         wait_s = 0.0 if ended else self._wait_s(until_s)

@@ -63,15 +63,22 @@ def check_engine(facts: Mapping[str, Any], cache: KvCache, compile: Compile | No
     """Return the KV cache's kind and the compilation that an engine's `facts` state, for `run.json`.
 
     `facts` are those after `prepare`, `cache` is a resolved kind. Raises TreatmentError where either is not
-    what was asked for. (The engines themselves hold the cache object against its class.)
+    what was asked for: also where torch compiled fewer graphs than there are cache lengths, and where it
+    left out CUDA graphs on a GPU. (The engines themselves hold the cache object against its class.)
     """
     kind, compiled = facts["kv_cache"]["kind"], facts.get("compile")
-    mode = None if compiled is None else compiled["mode"]
-    asked = None if compile is None else compile.mode
     claims = [
         (kind == cache_name(cache), "kv_cache", cache_name(cache), kind),
-        (mode == asked, "compile mode", asked or "no compilation", mode or "no compilation"),
+        ((compiled is None) == (compile is None), "compile", _compilation(compile), _compilation(compiled)),
     ]
+    if compile is not None and compiled is not None:
+        least, graphs = len(compiled["cache_lengths"]), compiled["graphs"]
+        replayed = compiled["cuda_graphs"] or not compile.cuda_graphs or compiled["device"] == "cpu"
+        skips = f"none, or not for all of it ({compiled['cuda_graph_skips']} skipped)"
+        claims += [
+            (graphs >= least, "compile", f"a compiled graph for each of {least} cache lengths", graphs),
+            (replayed, f"compile mode {compile.mode}", "CUDA graphs", skips),
+        ]
     for holds, what, wanted, seen in claims:
         if not holds:
             raise TreatmentError(
@@ -79,6 +86,10 @@ def check_engine(facts: Mapping[str, Any], cache: KvCache, compile: Compile | No
                 "the run would measure another system than it names"
             )
     return {"kv_cache": kind, "compile": compiled}
+
+
+def _compilation(compile: object) -> str:
+    return "no compilation" if compile is None else "a compiled step"
 
 
 def _judge(found: dict[str, Any], loaded: LoadedModel, precision: Precision, attention: str) -> None:

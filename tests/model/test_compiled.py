@@ -7,13 +7,17 @@ import pytest
 
 from bench.clock import WallClock
 from bench.config import Compile, Model
-from bench.errors import NotAvailable
+from bench.errors import NotAvailable, TreatmentError
+from bench.model.kv_cache import Static
 from bench.model.load import LoadedModel, load_model
 from bench.model.precision import PRECISIONS
 from bench.model.steps import StepEngine
+from bench.model.treatment import check_engine
+from bench.records import Failure, Request
 from tests.model.conftest import LoadTiny
 from tests.model.drawn import requests
-from tests.model.driving import generations, run_alone
+from tests.model.driving import generations, run_alone, run_batch
+from tests.model.poison import NEVER_DRAWN, overflowing, with_token
 from tests.model.small import VOCABULARY, load_small
 
 # torch's own modules, at their first import by the compiler, use what torch has deprecated.
@@ -92,6 +96,121 @@ def test_the_inductor_backend_chooses_the_same_tokens(small: LoadedModel, plain:
     engine.close()
 
 
+def poisoned(first_uid: int, token: int) -> list[Request]:
+    """Requests of which each makes NaN in its slot."""
+    return [with_token(r, token, 3) for r in requests(VOCABULARY, [(30, 4)] * 4, first_uid=first_uid)]
+
+
+@pytest.mark.parametrize("backend", ["eager", "inductor"])
+def test_one_that_is_not_finite_fails_and_harms_no_successor_in_its_slot(
+    small: LoadedModel, plain: StepEngine, backend: str
+) -> None:
+    if backend == "inductor" and shutil.which("c++") is None and shutil.which("g++") is None:
+        pytest.skip("no C++ compiler")
+    batch = requests(VOCABULARY, [(3, 6), (20, 9)])
+    expected = [g.token_ids for g in generations(plain, batch)]
+    bad = next(token for token in NEVER_DRAWN[1:] if all(token not in ids for ids in expected))
+    engine = compiled(small, backend, context=64)
+    engine.prepare()
+    with overflowing(small, bad):
+        ended = run_batch(engine, poisoned(10, bad))
+        assert {type(outcome) for outcome in ended.values()} == {Failure}
+        assert [g.token_ids for g in generations(engine, batch)] == expected
+    # Also where it is a token of its own output that overflows, thus within the compiled step.
+    with overflowing(small, expected[0][2]):
+        assert isinstance(run_batch(engine, batch)[0], Failure)
+    assert [g.token_ids for g in generations(engine, batch)] == expected
+    engine.close()
+
+
+def test_what_an_empty_slot_computes_harms_nobody_who_takes_it(small: LoadedModel, plain: StepEngine) -> None:
+    found = {r.uid: (r, run_alone(plain, [r])[0].token_ids) for r in requests(VOCABULARY, [(9, 4)] * 9)}
+    batch = [request for request, ids in found.values() if 0 not in ids][:4]
+    expected = [found[request.uid][1] for request in batch]
+    assert len(batch) == 4
+    engine = compiled(small, "eager", context=64)
+    engine.prepare()
+    with overflowing(small, 0):  # what empty slots are fed
+        assert [g.token_ids for g in generations(engine, batch[:1])] == expected[:1]
+        assert [g.token_ids for g in generations(engine, batch)] == expected
+
+
+def test_without_a_compiler_at_work_the_run_does_not_pass_for_compiled(
+    small: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")
+    engine = compiled(small, "eager", context=64)
+    engine.prepare()
+    with pytest.raises(TreatmentError, match="a compiled graph for each of 1 cache lengths, found 0"):
+        check_engine(engine.facts, Static(), Compile(backend="eager"))
+
+
+def test_too_many_shapes_are_refused_and_not_run_uncompiled(small: LoadedModel) -> None:
+    import torch._dynamo
+
+    engine = compiled(small, "eager")
+    with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=False):
+        with pytest.raises(NotAvailable, match=r"compile with backend eager failed: .*recompile"):
+            engine.prepare()
+        assert not torch._dynamo.config.fail_on_recompile_limit_hit  # others in this process may want to
+
+
+def test_falling_back_under_traffic_is_an_error(small: LoadedModel) -> None:
+    import torch._dynamo
+    from torch._dynamo.exc import FailOnRecompileLimitHit
+
+    engine = compiled(small, "eager", context=64)
+    engine.prepare()
+    engine.admit(requests(VOCABULARY, [(5, 4)]))
+    small.model.train()  # no compiled code was made for that
+    try:
+        with (
+            torch._dynamo.config.patch(recompile_limit=1),
+            pytest.raises(FailOnRecompileLimitHit, match="fail_on_recompile_limit_hit"),
+        ):
+            engine.step(0.0)
+    finally:
+        small.model.eval()
+        engine.close()
+
+
+def test_cuda_graphs_that_were_asked_for_on_a_cpu_are_not_claimed(small: LoadedModel) -> None:
+    engine = compiled(small, "cudagraphs", context=64)
+    engine.prepare()
+    found = engine.facts["compile"]
+    assert (found["device"], found["cuda_graphs"]) == ("cpu", False)
+    assert found["cuda_graph_skips"] > 0
+    check_engine(engine.facts, Static(), Compile(backend="cudagraphs"))
+    engine.close()
+
+
+def test_facts_outlive_what_was_compiled_and_closing_never_raises(
+    small: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch._dynamo
+
+    def gone() -> None:
+        raise AssertionError("this thread has no graphs")
+
+    engine = compiled(small, "eager", context=64)
+    engine.prepare()
+    facts = engine.facts
+    with monkeypatch.context() as patch:
+        patch.setattr(torch._dynamo, "reset", gone)
+        engine.close()
+    engine.close()
+    other = compiled(small, "eager", context=64)
+    other.prepare()
+    assert engine.facts == facts
+    other.close()
+
+
+def test_a_mode_that_would_do_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match='mode = "max-autotune" does nothing with backend = "eager"'):
+        Compile(mode="max-autotune", backend="eager")
+    assert Compile(mode="default", backend="eager").cuda_graphs is False
+
+
 def test_quantized_layers_are_refused_before_anything_is_compiled(load_tiny: LoadTiny) -> None:
     with pytest.raises(NotAvailable, match=r"bitsandbytes layers .* cannot be compiled"):
         compiled(load_tiny(PRECISIONS["nf4"]()), "eager")
@@ -111,4 +230,6 @@ def test_on_the_gpu_compiled_steps_choose_the_tokens_of_plain_ones(mode: str) ->
     expected = [g.token_ids for g in run_alone(plain, batch)]
     assert [g.token_ids for g in generations(engine, batch)] == expected
     assert engine.facts["recompiles_after_prepare"] == 0
+    assert engine.facts["compile"]["cuda_graphs"] is (mode == "reduce-overhead")
+    assert engine.facts["compile"]["cuda_graph_skips"] == 0
     engine.close()

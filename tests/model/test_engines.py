@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -24,6 +24,7 @@ class AnyPolicy:
 
     def __init__(self, *, joins: bool = False, prefill_chunk: int | None = None) -> None:
         self.max_batch = 8
+        self.backlog = 8
         self.joins = joins
         self.prefill_chunk = prefill_chunk
 
@@ -81,6 +82,34 @@ def test_a_policy_that_lets_requests_join_needs_an_engine_that_can() -> None:
 
 def test_chunked_prefill_needs_an_engine_that_can() -> None:
     assert "computes prompts in chunks" in why_not(Generate(), policy=AnyPolicy(prefill_chunk=64))
+
+
+def test_two_keys_that_bound_the_tokens_of_a_step_are_refused_together() -> None:
+    chunked = AnyPolicy(prefill_chunk=64)
+    line = why_not(TransformersContinuous(max_batch_tokens=512), policy=chunked)
+    assert line.startswith("engine: max_batch_tokens = 512 and batching's prefill_chunk = 64 both bound")
+    check(TransformersContinuous(max_batch_tokens=512))
+    check(TransformersContinuous(), policy=chunked)
+
+
+@pytest.mark.parametrize(("backend", "package"), [("hqq", "hqq"), ("quanto", "optimum-quanto")])
+def test_a_cache_whose_package_is_missing_is_refused_when_the_file_is_read(
+    backend: Literal["hqq", "quanto"], package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    line = why_not(Generate(), Quantized(backend=backend))
+    assert line == f'kv_cache: backend = "{backend}" needs {package}; run: pip install {package}'
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    check(Generate(), Quantized(backend=backend))
+
+
+def test_a_paged_cache_that_cannot_hold_the_longest_request_says_how_many_blocks_can() -> None:
+    engine = TransformersContinuous(num_blocks=8, block_size=16)
+    engine.check_context(128)
+    with pytest.raises(ValueError, match=r"hold 128 tokens, .* up to 129; num_blocks must be at least 9"):
+        engine.check_context(129)
+    for other in (TransformersContinuous(), Steps(), Generate()):
+        other.check_context(10**9)
 
 
 @pytest.mark.parametrize("precision", [Fp32(), Bf16(), Fp16()], ids=repr)

@@ -260,3 +260,15 @@ def test_token_times_are_a_sequence_like_any_other() -> None:
     assert list(stamps[1:3]) == [1.0, 2.0]
     with pytest.raises(IndexError):
         stamps[4]
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_step_in_which_nothing_runs_is_an_error(style: Style) -> None:
+    engine = FakeEngine(VirtualClock(), LAW, style=style)
+    generations(engine, [request(0)])
+    with pytest.raises(RuntimeError, match="nothing runs"):
+        engine.step(0.0)
+    for forget in (engine.clear, engine.close):
+        forget()
+        with pytest.raises(RuntimeError, match="nothing runs"):
+            engine.step(0.0)

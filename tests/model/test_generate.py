@@ -19,6 +19,7 @@ from bench.model.precision import Fp32
 from bench.records import Failure, Request
 from tests.model.drawn import cut_at, requests
 from tests.model.driving import generations, run_alone, run_batch
+from tests.model.poison import NEVER_DRAWN, overflowing, with_token
 from tests.model.small import SMALL, load_small
 
 MIXED = [(3, 12), (40, 5), (17, 20), (1, 9)]
@@ -306,3 +307,35 @@ def test_generation_defaults_that_a_model_ships_with_do_not_act_on_a_run(
     loaded = load_model(Model(id=str(folder)), Fp32(), "sdpa", "cpu")
     assert end in loaded.eos_ids
     assert tokens(GenerateEngine(loaded, WallClock()), batch) == [plain]
+
+
+def test_a_request_whose_logits_are_not_finite_fails_alone(tmp_path: Path) -> None:
+    engine = GenerateEngine(load_small("llama", tmp_path), WallClock())
+    batch = requests(190, [(9, 6), (12, 6), (4, 3)])
+    expected = alone(engine, batch)
+    bad = next(token for token in NEVER_DRAWN[1:] if all(token not in ids for ids in expected))
+    with overflowing(engine._loaded, bad):
+        ended = run_batch(engine, [batch[0], with_token(batch[1], bad, 5), batch[2]])
+    assert ended[1] == Failure(uid=1, error="request 1: its logits are not finite in float32")
+    assert [ended[uid].token_ids for uid in (0, 2)] == [expected[0], expected[2]]  # type: ignore[union-attr]
+
+
+def test_what_comes_after_a_requests_own_tokens_is_not_its_fault(tmp_path: Path) -> None:
+    engine = GenerateEngine(load_small("llama", tmp_path), WallClock())
+    short, long = requests(190, [(9, 4), (12, 12)])
+    (beyond,) = alone(engine, [msgspec.structs.replace(short, output_tokens=12)])
+    (own,) = alone(engine, [long])
+    bad = next(t for t in beyond[4:11] if t not in [*beyond[:4], *own, *short.prompt_ids, *long.prompt_ids])
+    with overflowing(engine._loaded, bad):
+        assert tokens(engine, [short, long]) == [beyond[:4], own]
+
+
+def test_a_step_without_a_batch_is_an_error_and_closing_may_be_done_twice(short: LoadedModel) -> None:
+    engine = GenerateEngine(short, WallClock(), cache=Static())
+    generations(engine, requests(2000, [(4, 3)]))
+    with pytest.raises(RuntimeError, match="nothing runs"):
+        engine.step(0.0)
+    for forget in (engine.clear, engine.close, engine.close):
+        forget()
+        with pytest.raises(RuntimeError, match="nothing runs"):
+            engine.step(0.0)

@@ -91,3 +91,29 @@ def test_its_bytes_are_those_of_its_tensors_and_are_given_back(cache: Any) -> No
     cache.release()
     assert cache.bytes_held == 0
     assert cache.peak_bytes == 2 * 64 * cache.bytes_per_token
+
+
+def test_it_is_static_if_it_was_whole_when_traffic_began_and_never_grew(cache: Any) -> None:
+    cache.begin()
+    assert cache.kind == "dynamic"  # it holds nothing yet
+    cache.reserve(3, 64)
+    assert cache.kind == "dynamic"
+    cache.begin()
+    cache.reserve(2, 10)
+    assert cache.kind == "static"
+    cache.reserve(3, 65)
+    assert cache.kind == "dynamic"
+
+
+def test_a_wiped_slot_is_zero_and_its_neighbours_are_as_they_were(cache: Any) -> None:
+    cache.reserve(3, 10)
+    cache.wipe(0, 3)
+    kept = [store(cache, slot, 0, 5, float("nan") if slot == 1 else 1.0)[0] for slot in range(3)]
+    cache.wipe(1, 2, start=3)
+    assert not cache.read(0, 1, 2, 64)[0][:, :, 3:].any()
+    assert cache.read(0, 1, 2, 3)[0].isnan().all()
+    cache.wipe(1, 2)
+    for layer in range(2):
+        assert not any(found.any() for found in cache.read(layer, 1, 2, 64))
+        assert cache.read(layer, 0, 1, 5)[0].equal(kept[0])
+        assert cache.read(layer, 2, 3, 5)[0].equal(kept[2])

@@ -9,10 +9,12 @@ import msgspec
 import pytest
 
 from bench.clock import WallClock
-from bench.errors import EngineLost, NotAvailable
+from bench.errors import EngineLost, NotAvailable, TreatmentError
 from bench.model.generate import GenerateEngine
+from bench.model.kv_cache import Static
 from bench.model.load import LoadedModel
 from bench.model.steps import StepEngine
+from bench.model.treatment import check_engine
 from bench.records import Failure, Generation, Request
 from tests.model.drawn import cut_at, requests
 from tests.model.driving import generations, run_alone, run_batch
@@ -131,7 +133,7 @@ def test_a_long_prompt_in_chunks_lets_the_running_go_on_at_every_step(tiny: Load
         engine.step(0.0)
         assert engine.facts["decode_positions"] == step
         assert engine.facts["prefill_positions"] - before == min(8 * step, 37)
-    ended = {g.uid: g for _ in range(8) for g in engine.step(0.0) if isinstance(g, Generation)}
+    ended = {g.uid: g for _ in range(6) for g in engine.step(0.0) if isinstance(g, Generation)}
     # Its first token came with the fifth of these steps, the other's sixth token.
     assert ended[1].token_s[0] == ended[0].token_s[5]
     assert [list(ended[r.uid].token_ids) for r in (running, long)] == stock(tiny, [running, long])
@@ -236,7 +238,8 @@ def test_out_of_memory_goes_up_as_it_came_and_after_clear_the_engine_serves_on(
         with pytest.raises(torch.OutOfMemoryError, match="CUDA out of memory"):
             engine.step(0.0)
     engine.clear()
-    assert engine.step(0.0) == []
+    with pytest.raises(RuntimeError, match="nothing runs"):
+        engine.step(0.0)
     assert tokens(generations(engine, batch)) == stock(tiny, batch)
 
 
@@ -291,6 +294,37 @@ def test_facts_outlive_the_engine(tiny: LoadedModel) -> None:
     facts = engine.facts
     engine.close()
     assert engine.facts == facts
+
+
+def test_closing_never_raises_may_be_done_twice_and_nothing_runs_after_it(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.model.slot_cache import SlotCache
+
+    def gone(_: object) -> None:
+        raise RuntimeError("CUDA error: the device is gone")
+
+    engine = engine_of(tiny)
+    engine.admit(requests(2000, [(4, 3)]))
+    engine.step(0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(SlotCache, "release", gone)
+        engine.close()
+    engine.close()
+    with pytest.raises(RuntimeError, match="nothing runs"):
+        engine.step(0.0)
+
+
+def test_a_cache_that_was_not_allocated_before_the_traffic_does_not_pass_for_static(
+    tiny: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.model.packed import Packed
+
+    monkeypatch.setattr(Packed, "allocate", lambda *_: None)
+    engine = engine_of(tiny, static=True)
+    generations(engine, requests(2000, [(4, 3)]))
+    with pytest.raises(TreatmentError, match="kv_cache is not in force: expected static, found dynamic"):
+        check_engine(engine.facts, Static(), None)
 
 
 def test_a_trial_that_gives_other_logits_refuses_the_model(

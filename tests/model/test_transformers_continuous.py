@@ -261,7 +261,8 @@ def test_what_was_cleared_is_never_returned_and_the_same_uids_run_again(
         engine.clear()
         gate.release()  # the iteration that was under way ends all four, whose results nobody wants now
         assert tokens(engine, batch) == expected
-    assert engine.step(0.0) == []
+    with pytest.raises(RuntimeError, match="nothing runs"):
+        engine.step(0.0)
 
 
 def test_what_was_cleared_is_not_computed_on(
@@ -314,6 +315,8 @@ def test_closing_ends_what_runs_and_may_be_done_twice(short: LoadedModel, opened
     engine.admit(requests(2000, [(30, 90)] * SLOTS))
     engine.close()
     engine.close()
+    with pytest.raises(RuntimeError, match="nothing runs"):
+        engine.step(0.0)
 
 
 def test_what_transformers_would_choose_by_itself_is_pinned_and_recorded(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from bench.config import Compile, Model
@@ -96,7 +98,21 @@ def test_the_head_stays_in_16_bit(load_tiny: LoadTiny) -> None:
     assert found["thresholds"] == [6.0]
 
 
-COMPILED = {"kv_cache": {"kind": "static"}, "compile": {"mode": "default", "graphs": 2}}
+COMPILED: dict[str, Any] = {
+    "kv_cache": {"kind": "static"},
+    "compile": {
+        "device": "cuda",
+        "cache_lengths": [320, 640],
+        "graphs": 2,
+        "cuda_graphs": False,
+        "cuda_graph_skips": 1,
+    },
+}
+GRAPHS = Compile(mode="reduce-overhead")
+
+
+def compiled_as(**changes: object) -> dict[str, Any]:
+    return COMPILED | {"compile": COMPILED["compile"] | changes}
 
 
 def test_an_engine_that_has_the_cache_and_compilation_asked_for_passes() -> None:
@@ -105,14 +121,16 @@ def test_an_engine_that_has_the_cache_and_compilation_asked_for_passes() -> None
         "compile": None,
     }
     assert check_engine(COMPILED, Static(), Compile())["compile"] == COMPILED["compile"]
+    check_engine(compiled_as(cuda_graphs=True), Static(), GRAPHS)
+    check_engine(compiled_as(device="cpu"), Static(), GRAPHS)  # a CPU has none; the facts say so
 
 
 @pytest.mark.parametrize(
     ("cache", "compile", "expected"),
     [
         (Dynamic(), Compile(), "kv_cache is not in force: expected dynamic, found static"),
-        (Static(), None, "compile mode is not in force: expected no compilation, found default"),
-        (Static(), Compile(mode="reduce-overhead"), "expected reduce-overhead, found default"),
+        (Static(), None, "compile is not in force: expected no compilation, found a compiled step"),
+        (Static(), GRAPHS, "compile mode reduce-overhead is not in force: expected CUDA graphs, found none"),
     ],
     ids=repr,
 )
@@ -124,5 +142,9 @@ def test_an_engine_with_another_cache_or_compilation_fails(
 
 
 def test_an_engine_that_compiled_nothing_does_not_pass_for_compiled() -> None:
-    with pytest.raises(TreatmentError, match="expected default, found no compilation"):
+    with pytest.raises(TreatmentError, match="expected a compiled step, found no compilation"):
         check_engine({"kv_cache": {"kind": "static"}}, Static(), Compile())
+    with pytest.raises(
+        TreatmentError, match="expected a compiled graph for each of 2 cache lengths, found 1"
+    ):
+        check_engine(compiled_as(graphs=1), Static(), Compile())
