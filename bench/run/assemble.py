@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from bench.config import Compile, Experiment, System, choose, decode_experiment, read_toml
+from bench.errors import ConfigError
 from bench.model.engines import ENGINES, EngineKind, check_combination
 from bench.model.kv_cache import KV_CACHES, KvCache, resolve
 from bench.model.kv_cache import name_of as cache_name
@@ -83,28 +84,39 @@ def assemble_written(written: dict[str, Any], where: str, *, model_id: str | Non
     """Build the parts from an already parsed file; `where` names it in errors."""
     experiment = decode_experiment(written, where, model_id=model_id)
     workload = experiment.workload
+    input_tokens = choose(LENGTHS, workload.input_tokens, where, "workload.input_tokens")
+    output_tokens = choose(LENGTHS, workload.output_tokens, where, "workload.output_tokens")
+    longest = input_tokens.longest + output_tokens.longest
     return Parts(
         experiment=experiment,
         written=_with_model(written, experiment),
         config_file=where,
         arrivals=choose(ARRIVALS, workload.arrivals, where, "workload.arrivals"),
-        input_tokens=choose(LENGTHS, workload.input_tokens, where, "workload.input_tokens"),
-        output_tokens=choose(LENGTHS, workload.output_tokens, where, "workload.output_tokens"),
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
         prompts=choose(PROMPTS, workload.prompts, where, "workload.prompts"),
         load=choose(LOADS, experiment.load, where, "load"),
         systems={
-            name: _system(system, where, f"systems.{name}") for name, system in experiment.systems.items()
+            name: _system(system, longest, where, f"systems.{name}")
+            for name, system in experiment.systems.items()
         },
     )
 
 
-def _system(system: System, where: str, key: str) -> SystemParts:
-    """Build one system's plug-ins; ConfigError also where they cannot be together."""
+def _system(system: System, longest: int, where: str, key: str) -> SystemParts:
+    """Build one system's plug-ins; ConfigError also where they cannot be together.
+
+    `longest` is the most prompt plus output tokens that a request of the workload can have.
+    """
     precision = choose(PRECISIONS, system.precision, where, f"{key}.precision")
     engine = choose(ENGINES, system.engine, where, f"{key}.engine")
     policy = choose(POLICIES, system.batching, where, f"{key}.batching")
     cache = choose(KV_CACHES, system.kv_cache, where, f"{key}.kv_cache")
     check_combination(engine, cache, system.compile, precision, policy, where, key)
+    try:
+        engine.check_context(longest)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {key}.engine: {error}") from None
     return SystemParts(
         precision=precision,
         engine=engine,

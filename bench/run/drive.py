@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import queue
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -87,6 +87,8 @@ class Subject:
     engine: Engine
     vocabulary: Vocabulary
     clock: Clock
+    on_prepared: Callable[[Mapping[str, Any]], None] = lambda facts: None
+    """Is given the engine's facts when it is prepared; what it raises ends the run before any traffic."""
 
     def server(self, *, queue_limit: int, timeout_s: float) -> Server:
         """Return a new server for this system."""
@@ -123,7 +125,7 @@ def drive_offline(drive: Drive, subject: Subject, emit: Emit) -> None:
     answered: queue.SimpleQueue[Ticket] = queue.SimpleQueue()
     total_s = protocol.warmup_s + protocol.offline_s
     emit("prepare")
-    with _serving(drive, server):
+    with _serving(drive, subject, server):
         started_s = clock.now_s()
         ends = _Ends(started_s + protocol.warmup_s)
         for _ in range(outstanding):
@@ -147,10 +149,11 @@ def drive_offline(drive: Drive, subject: Subject, emit: Emit) -> None:
 
 
 @contextmanager
-def _serving(drive: Drive, server: Server) -> Iterator[None]:
+def _serving(drive: Drive, subject: Subject, server: Server) -> Iterator[None]:
     """Start `server`, abandon it when anything goes wrong, and keep what its engine has to say."""
     try:
         server.start()
+        subject.on_prepared(server.engine_facts)
         yield
     except BaseException:
         server.abandon()
@@ -203,7 +206,7 @@ def drive_window(drive: Drive, subject: Subject, emit: Emit, *, rate_rps: float,
     tail_s = min(protocol.timeout_s, max(10.0, protocol.window_s))
     drawn = draw_requests(subject.traffic(repeat), rate_rps=rate_rps, duration_s=scheduled_s + tail_s)
     emit("prepare")
-    with _serving(drive, server):
+    with _serving(drive, subject, server):
         start_s = clock.now_s() + _LEAD_S
         requests = [msgspec.structs.replace(request, due_s=request.due_s + start_s) for request in drawn]
         window = Interval(start_s=start_s + protocol.warmup_s, end_s=start_s + scheduled_s)

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -165,14 +166,23 @@ def _measure(job: Job, recording: _Recording, events: Connection) -> None:
 
     reset_peaks(device)
     engine = _build_engine(recording.parts, system, loaded, clock)
+
+    def check(facts: Mapping[str, Any]) -> None:
+        recording.treatment |= check_engine(facts, system.kv_cache, system.compile)
+
     subject = Subject(
-        parts=recording.parts, policy=system.policy, engine=engine, vocabulary=loaded.vocabulary, clock=clock
+        parts=recording.parts,
+        policy=system.policy,
+        engine=engine,
+        vocabulary=loaded.vocabulary,
+        clock=clock,
+        on_prepared=check,
     )
     if job.rate_rps is None:
         drive_offline(recording.drive, subject, emit)
     else:
         drive_window(recording.drive, subject, emit, rate_rps=job.rate_rps, repeat=job.repeat)
-    recording.treatment |= check_engine(recording.drive.facts["engine"], system.kv_cache, system.compile)
+    check(recording.drive.facts["engine"])
     for name, figure in torch_memory(device).items():
         if figure.value is None:
             recording.missing[name] = figure.note

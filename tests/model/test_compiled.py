@@ -97,8 +97,8 @@ def test_the_inductor_backend_chooses_the_same_tokens(small: LoadedModel, plain:
 
 
 def poisoned(first_uid: int, token: int) -> list[Request]:
-    """Requests of which each makes NaN in its slot."""
-    return [with_token(r, token, 3) for r in requests(VOCABULARY, [(30, 4)] * 4, first_uid=first_uid)]
+    """Requests of which each makes NaN in its slot, at the last position of its prompt."""
+    return [with_token(r, token, 29) for r in requests(VOCABULARY, [(30, 4)] * 4, first_uid=first_uid)]
 
 
 @pytest.mark.parametrize("backend", ["eager", "inductor"])

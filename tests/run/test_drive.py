@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from bench.clock import WallClock
 from bench.config import choose
-from bench.errors import RunFailed
+from bench.errors import ConfigError, RunFailed, TreatmentError
 from bench.model.fake import FakeEngine
 from bench.protocols import Tokenizer
 from bench.records import ServiceLaw
@@ -226,3 +227,24 @@ def test_a_saturated_run_whose_requests_begin_to_fail_is_given_up() -> None:
     with pytest.raises(RunFailed, match="no more memory"):
         drive_offline(drive, subject(engine, clock, offline_s=30.0), quiet)
     assert len(drive.tickets) < 200
+
+
+def test_an_engine_that_is_not_what_was_asked_for_is_refused_before_any_traffic() -> None:
+    clock = WallClock()
+    drive = Drive(clock)
+
+    def refuse(facts: Mapping[str, Any]) -> None:
+        raise TreatmentError("another cache")
+
+    tested = replace(subject(FakeEngine(clock), clock), on_prepared=refuse)
+    with pytest.raises(TreatmentError, match="another cache"):
+        drive_window(drive, tested, quiet, rate_rps=40, repeat=1)
+    assert drive.tickets == []
+
+
+def test_an_engine_whose_blocks_cannot_hold_the_longest_request_is_refused_when_it_is_read() -> None:
+    written = parts().written | {
+        "systems": {"one": {"engine": {"kind": "transformers-continuous", "num_blocks": 1, "block_size": 4}}}
+    }
+    with pytest.raises(ConfigError, match=r"drive\.toml: systems\.one\.engine: .*num_blocks"):
+        assemble_written(written, "drive.toml")
