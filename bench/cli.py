@@ -178,6 +178,8 @@ def compare(
 ) -> None:
     """Compare two results: changes, cost, energy and CO2e a day, tradeoffs, verdict.
 
+    An INVALID run is said to be so and gets no verdict; the exit code is 0 unless --fail-on says more.
+
     Volume, grid and objective are a run's own unless they are stated; bare CSVs take the defaults.
     """
     from bench.run.results import Override, judge_experiment, judge_paths, metric_sets

@@ -261,6 +261,8 @@ def _explain(message: str, target: type, prefix: str) -> str:
     if match := re.search(r"missing required field `(.+?)`", text):
         key = f"{full}.{match.group(1)}" if full else match.group(1)
         return f"{key} is missing; it is required"
+    if match := re.match(r"Invalid enum value (.+)", text):
+        text = f"is {match.group(1)}; must be one of {', '.join(map(str, _choices(target, dotted)))}"
     if "matching regex" in text:
         text = "must be lower-case letters, digits, '_' and '-' (and '.' in name), as it names files"
     lowered = text[:1].lower() + text[1:]
@@ -278,6 +280,16 @@ def _field_names(target: type, dotted: str) -> list[str]:
         current = hints[part]
     struct = _plain(current)
     return [field.encode_name for field in msgspec.structs.fields(struct)]
+
+
+def _choices(target: type, dotted: str) -> list[object]:
+    """Return the values that the key at `dotted` below `target` may have, [] where it is no choice."""
+    current: Any = target
+    for part in [p for p in dotted.split(".") if p]:
+        plain = _plain(current)
+        current = get_args(plain)[1] if part == "*" else get_type_hints(plain).get(part)
+    options = get_args(current) if get_origin(current) in (Union, types.UnionType) else (current,)
+    return [value for option in options if get_origin(option) is Literal for value in get_args(option)]
 
 
 def _plain(annotation: Any) -> Any:

@@ -70,7 +70,11 @@ def test_a_complete_file_is_read_with_its_defaults(tmp_path: Path) -> None:
         ('name = "demo"', 'name = "demo"\nseed = -1', ["seed", ">= 0"]),
         ("requests_per_day = 1000", "requests_per_day = 0", ["workload.requests_per_day", "> 0"]),
         ("requests_per_day = 1000", "", ["workload.requests_per_day", "missing"]),
-        ('id = "tiny"', 'id = "tiny"\nweights = "none"', ["model.weights", "none"]),
+        (
+            'id = "tiny"',
+            'id = "tiny"\nweights = "none"',
+            ["model.weights", "'none'", "one of pretrained, random"],
+        ),
         ('name = "demo"', "name = demo", ["no valid TOML", "line 2"]),
         ('[model]\nid = "tiny"', "", ["model", "missing"]),
         ("[model]", "[objectives]\nmax_error_rate = 2\n[model]", ["objectives.max_error_rate", "<= 1"]),

@@ -22,6 +22,12 @@ COLUMNS = {
     "time_weighted_waste": "waste",
 }
 """The metrics shown, with headings short enough for 80 columns; times are in ms."""
+LEGEND = (
+    "tok/s: output tokens when saturated. p50, p95, TTFT95: ms at the common rate; over: cannot carry it. "
+    "batch: mean size. waste: share of the engine's time spent on padding. Verdicts are against the first "
+    "system; (D): the client was DEGRADED."
+)
+"""What the table's short words mean."""
 _SHORT = {"not enough evidence": "unclear", "adopt with guardrails": "guardrails"}
 """Verdicts that are too long for the column."""
 
@@ -29,10 +35,12 @@ _SHORT = {"not enough evidence": "unclear", "adopt with guardrails": "guardrails
 def render_overview(sets: Mapping[str, MetricSet], decisions: Mapping[str, str]) -> Table:
     """Return the table; `decisions` are the verdicts by system, against the first one.
 
-    `overload` stands for the latency of a system that cannot carry the rate; where the client was not VALID
-    its level stands in place of the verdict.
+    `over` stands for the latency of a system that cannot carry the rate, INVALID in place of a verdict
+    for a client that did not send as asked; `(D)` is a DEGRADED one.
     """
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, expand=False)
+    table.caption = LEGEND
+    table.caption_justify = "left"
     table.add_column("system", no_wrap=True)
     for heading in COLUMNS.values():
         table.add_column(heading, justify="right", no_wrap=True)
@@ -57,11 +65,12 @@ def _rows(sets: Mapping[str, MetricSet], decisions: Mapping[str, str]) -> Iterat
         cells = [_cell(key, metrics.values.get(key)) for key in COLUMNS]
         decision = decisions.get(name, "baseline")
         level = metrics.client.level if metrics.client is not None else "VALID"
-        yield [name, *cells, _SHORT.get(decision, decision) if level == "VALID" else level]
+        verdict = _SHORT.get(decision, decision)
+        yield [name, *cells, {"VALID": verdict, "DEGRADED": f"{verdict} (D)"}.get(level, level)]
 
 
 def _cell(key: str, value: Value | None) -> str:
     if value is None or value.value is None:
         saturated = value is not None and value.note.startswith("saturated")
-        return "overload" if saturated else "–"
+        return "over" if saturated else "–"
     return shown(value.value, min(METRICS[key].digits, 3))
