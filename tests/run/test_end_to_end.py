@@ -275,7 +275,14 @@ def test_a_killed_job_is_recorded_ctrl_c_keeps_the_rest_and_resume_goes_on(tmp_p
     text = path.read_text().replace('precision = "int8"', 'precision = "bf16"')
     path.write_text(text)
     command = [sys.executable, "-m", "bench", "run", str(path), "--results", str(tmp_path / "results")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A shell starts its background jobs with Ctrl-C ignored, and whoever tests may be one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
 
     def folder() -> Path:
         return run_folder(tmp_path / "results")
