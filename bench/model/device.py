@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
+
+from bench.errors import EngineLost
 
 
 class TorchBuild(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,3 +53,34 @@ def use_cpu_threads(threads: int | None) -> int:
     if threads is not None:
         torch.set_num_threads(threads)
     return int(torch.get_num_threads())
+
+
+class DeviceErrors:
+    """Sorts what the device raises while an engine computes; one per engine, entered for every step.
+
+    torch.OutOfMemoryError goes up as it came, so that the caller may try a smaller batch, and the next step
+    begins by emptying torch's cache; a device that fails for good becomes EngineLost.
+    """
+
+    def __init__(self) -> None:
+        self._ran_out_of_memory = False
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """Compute inside this."""
+        import torch
+
+        if self._ran_out_of_memory:
+            # Only now: while the exception was on its way, its traceback held the step's tensors.
+            torch.cuda.empty_cache()
+            self._ran_out_of_memory = False
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            self._ran_out_of_memory = True
+            raise
+        except torch.AcceleratorError as error:
+            reason = str(error).splitlines()[0]
+            raise EngineLost(
+                f"the GPU failed and cannot be used by this process any more: {reason}"
+            ) from error

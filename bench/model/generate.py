@@ -16,7 +16,8 @@ from contextlib import suppress
 from typing import Any
 
 from bench.clock import Clock
-from bench.errors import EngineLost, NotAvailable
+from bench.errors import NotAvailable
+from bench.model.device import DeviceErrors
 from bench.model.kv_cache import (
     Dynamic,
     KvCache,
@@ -51,7 +52,7 @@ class GenerateEngine:
         self._clock = clock
         self._cache = cache or Dynamic()
         self._batch: list[Request] = []
-        self._ran_out_of_memory = False
+        self._device_errors = DeviceErrors()
         self._cache_class: str | None = None
         self._peak_bytes = self._peak_positions = 0
 
@@ -111,28 +112,13 @@ class GenerateEngine:
         then begins by emptying torch's cache); EngineLost where the device fails for good; RuntimeError if
         there is no batch.
         """
-        import torch
-
         if not self._batch:
             raise RuntimeError("nothing runs")
-
-        if self._ran_out_of_memory:
-            # Only now: while the exception was on its way, its traceback held the batch's tensors.
-            torch.cuda.empty_cache()
-            self._ran_out_of_memory = False
         checked = [tokenize(request, self._loaded, self._clock) for request in self._batch]
         failures = [outcome for outcome in checked if isinstance(outcome, Failure)]
         rows = [outcome for outcome in checked if isinstance(outcome, Tokenized)]
-        try:
+        with self._device_errors.handled():
             generations = self._generate(rows) if rows else []
-        except torch.OutOfMemoryError:
-            self._ran_out_of_memory = True
-            raise
-        except torch.AcceleratorError as error:
-            reason = str(error).splitlines()[0]
-            raise EngineLost(
-                f"the GPU failed and cannot be used by this process any more: {reason}"
-            ) from error
         self._batch = []
         return [*generations, *failures]
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bench.clock import Clock
 from bench.config import Compile
-from bench.errors import EngineLost
+from bench.model.device import DeviceErrors
 from bench.model.load import LoadedModel
 from bench.model.packed import NOT_FINITE, Chunk, Packed
 from bench.model.requests import tokenize
@@ -71,7 +71,7 @@ class StepEngine:
         self._compiled: CompiledDecode | None = None
         self._packed: Packed | None = None
         self._eos = frozenset(loaded.eos_ids)
-        self._ran_out_of_memory = False
+        self._device_errors = DeviceErrors()
         self._counts = {"prefill_positions": 0, "decode_positions": 0, "padded_positions": 0}
         self._peak_tokens = 0
         self._forget()
@@ -135,7 +135,7 @@ class StepEngine:
             self.prepare()
         ended: list[Generation | Failure] = list(self._take_in())
         if self._rows or self._waiting:
-            with self._device_errors():
+            with self._device_errors.handled():
                 ended += self._iterate()
         return ended
 
@@ -148,25 +148,6 @@ class StepEngine:
             else:
                 self._waiting.append(Row(found))
         self._admitted = []
-
-    @contextmanager
-    def _device_errors(self) -> Iterator[None]:
-        import torch
-
-        if self._ran_out_of_memory:
-            # Only now: while the exception was on its way, its traceback held the pass's tensors.
-            torch.cuda.empty_cache()
-            self._ran_out_of_memory = False
-        try:
-            yield
-        except torch.OutOfMemoryError:
-            self._ran_out_of_memory = True
-            raise
-        except torch.AcceleratorError as error:
-            reason = str(error).splitlines()[0]
-            raise EngineLost(
-                f"the GPU failed and cannot be used by this process any more: {reason}"
-            ) from error
 
     def _iterate(self) -> list[Generation | Failure]:
         joining = self._choose_chunks()
