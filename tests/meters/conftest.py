@@ -12,7 +12,9 @@ from typing import Any
 import pynvml
 import pytest
 
-from bench.meters.nvml import NvmlMeter, open_gpu
+from bench.clock import VirtualClock
+from bench.meters.nvml import open_gpu
+from bench.meters.nvml_meter import NvmlMeter
 from tests import fake_nvml
 
 
@@ -57,6 +59,18 @@ class ModelledNvml:
     @property
     def sessions(self) -> int:
         return int(self._library.fake_nvml_sessions())
+
+
+class ModelledClock(VirtualClock):
+    """A clock that takes the modelled machine along, so that sleeping is instant for both."""
+
+    def __init__(self, nvml: ModelledNvml) -> None:
+        super().__init__()
+        self._nvml = nvml
+
+    def sleep_until(self, t_s: float) -> None:
+        super().sleep_until(t_s)
+        self._nvml.set_time_s(self.now_s())
 
 
 @contextmanager
