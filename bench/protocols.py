@@ -6,8 +6,8 @@ A plug-in is an entry of a plain dict in its family's file; its Struct's fields 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -80,10 +80,20 @@ class Prompts(Protocol):
 
 
 class Load(Protocol):
-    """At which rate latency is measured."""
+    """At which rate latency is measured, or with how many clients."""
+
+    @property
+    def clients(self) -> int | None:
+        """How many clients there are, each waiting for its answers; None where requests come at a rate."""
+        ...
+
+    @property
+    def think_s(self) -> float:
+        """How long a client waits between its answer and its next request."""
+        ...
 
     def rate_rps(self, baseline_capacity_rps: float | None, workload_rps: float) -> float:
-        """Return the common rate of all systems, in requests per second."""
+        """Return the common rate of all systems, in requests per second; RunFailed where there is none."""
         ...
 
 
@@ -231,4 +241,22 @@ class Meter(Protocol):
 
     def close(self) -> None:
         """Release the device; never raises."""
+        ...
+
+
+@runtime_checkable
+class PacedMeter(Meter, Protocol):
+    """A meter whose fields need not all be read at one rate, and which is looked at once more at the end."""
+
+    @property
+    def periods_s(self) -> Mapping[str, float]:
+        """Every field that can be read, and the shortest period at which reading it pays; 0 for any."""
+        ...
+
+    def read(self, fields: Collection[str] | None = None) -> list[tuple[str, float, str | None]]:
+        """Return (field, value, gpu uuid) for those of `fields` (None: all) that can be read now."""
+        ...
+
+    def after(self) -> Mapping[str, Any]:
+        """Return those facts again that may have changed since opening; called once, after the last read."""
         ...

@@ -3,6 +3,7 @@
 This is the only file that imports it, and only when asked. `probe_nvml` says whether there is anything
 to measure with and, if not, why; `open_gpu` gives the meter of one GPU, named by its UUID because
 indices differ between NVML and CUDA. A modelled library marks everything read through it `simulated`.
+A driver that does not answer is the same as none: neither of the two waits for it for ever.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from typing import Any
 import msgspec
 
 from bench.errors import NotAvailable
-from bench.meters.faults import GONE, MAX_CONSECUTIVE_GAPS, TRANSIENT, Fault, GpuLost, attempt
-from bench.meters.nvml_facts import describe, loaded_library, power_window
-from bench.meters.nvml_readings import QUANTITIES, WHOLE_GPU_ONLY, Way, choose_way, take
+from bench.meters.faults import Fault, attempt, refuse_gone, within
+from bench.meters.nvml_facts import loaded_library
+from bench.meters.nvml_meter import NvmlMeter
 from bench.units import to_gb
 
+OPENING_LIMIT_S = 10.0
+"""So long may a driver take to be opened: without persistence mode it first has to wake its GPUs."""
 _PACKAGE = "nvidia-ml-py"
 _INIT_REASONS = {
     4: "NVML denies access: give this user or container access to /dev/nvidia*",
@@ -55,12 +58,19 @@ class NvmlStatus(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: tuple[str, ...] = ()
 
 
-def probe_nvml() -> NvmlStatus:
-    """Look for NVML and its GPUs; absence is an answer with its reason, never an exception."""
+def probe_nvml(*, limit_s: float = OPENING_LIMIT_S) -> NvmlStatus:
+    """Look for NVML and its GPUs; absence is an answer with its reason, never an exception.
+
+    A driver that has not answered after `limit_s` is absent, too.
+    """
     try:
-        nvml = _open_library()
+        return within(limit_s, _probe, "looking for GPUs")
     except NotAvailable as error:
         return NvmlStatus(available=False, reason=str(error), binding=_binding_version())
+
+
+def _probe() -> NvmlStatus:
+    nvml = _open_library()
     try:
         gpus, unreadable = _enumerate(nvml)
         return NvmlStatus(
@@ -78,126 +88,28 @@ def probe_nvml() -> NvmlStatus:
         attempt(nvml, nvml.nvmlShutdown)
 
 
-def open_gpu(uuid: str) -> NvmlMeter:
+def open_gpu(uuid: str, *, limit_s: float = OPENING_LIMIT_S) -> NvmlMeter:
     """Open the meter of one GPU by its UUID, with or without the `GPU-` that torch leaves out.
 
-    Raises NotAvailable where NVML or that GPU cannot be had, GpuLost where the GPU wants a reset.
+    Raises NotAvailable where NVML or that GPU cannot be had, or has not answered after `limit_s`; GpuLost
+    where the GPU wants a reset.
     """
-    nvml = _open_library()
     name = uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+    return within(limit_s, partial(_open, name), f"opening {name}")
+
+
+def _open(name: str) -> NvmlMeter:
+    nvml = _open_library()
     try:
         handle = attempt(nvml, lambda: nvml.nvmlDeviceGetHandleByUUID(name))
         if isinstance(handle, Fault):
-            _refuse_gone(handle, name)
+            refuse_gone(handle, name)
             known = ", ".join(gpu.uuid for gpu in _enumerate(nvml)[0]) or "none"
             raise NotAvailable(f"GPU {name} cannot be opened ({handle.text}); NVML lists: {known}")
-        return NvmlMeter(nvml, handle, name)
+        return NvmlMeter(nvml, handle, name, simulated=_is_modelled(nvml), binding=_binding_version())
     except BaseException:
         attempt(nvml, nvml.nvmlShutdown)
         raise
-
-
-class NvmlMeter:
-    """The readings of one GPU (`protocols.Meter`); made by `open_gpu`.
-
-    A field that fails while sampling moves to `missing`: at once, or after the fourth transient fault
-    in a row. Fields and units are those of `nvml_readings.QUANTITIES`.
-    """
-
-    def __init__(self, nvml: Any, handle: Any, uuid: str) -> None:
-        """Probe every field once; raises GpuLost."""
-        self._nvml, self._handle, self._uuid = nvml, handle, uuid
-        self._gaps: dict[str, int] = {}
-        self._ways: dict[str, Way] = {}
-        self._missing: dict[str, str] = {}
-        self._state = "open"
-        self._simulated = _is_modelled(nvml)
-        described = describe(nvml, handle)
-        self._probe(mig=bool(described["mig"]) or uuid.startswith("MIG-"))
-        self._facts = described | self._methods(described) | {"uuid": uuid}
-
-    def _probe(self, *, mig: bool) -> None:
-        for field in QUANTITIES:
-            if mig and field in WHOLE_GPU_ONLY:
-                self._missing[field] = "mig: whole-GPU counter only"
-                continue
-            way = choose_way(self._nvml, self._handle, field)
-            if isinstance(way, Fault):
-                _refuse_gone(way, self._uuid)
-                self._missing[field] = f"nvml: {way.text}"
-            else:
-                self._ways[field] = way
-
-    def _methods(self, described: dict[str, Any]) -> dict[str, Any]:
-        method = {field: way.method for field, way in self._ways.items()}
-        energy = self._ways.get("energy_j")
-        return {
-            "power_method": method.get("power_w"),
-            "power_window": power_window(method.get("power_w"), described["compute_capability"]),
-            "energy_method": method.get("energy_j"),
-            "energy_scope": energy and ("module" if getattr(energy, "scope", 0) else "gpu"),
-            "memory_api": method.get("memory_used_gb"),
-            "lib_path": loaded_library(),
-            "binding": _binding_version(),
-        }
-
-    @property
-    def missing(self) -> dict[str, str]:
-        """Field to reason; grows when a field fails while sampling."""
-        return dict(self._missing)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """The GPU, its settings at opening, and the method behind power, energy and memory."""
-        return dict(self._facts)
-
-    @property
-    def simulated(self) -> bool:
-        """Whether the library behind the readings is a modelled one."""
-        return self._simulated
-
-    def read(self) -> list[tuple[str, float, str | None]]:
-        """Return every field that answers now; raises GpuLost once, and is empty from then on."""
-        if self._state != "open":
-            return []
-        self._state = "reading"
-        try:
-            outcomes = take(self._nvml, self._handle, self._ways)
-        finally:
-            if self._state == "reading":  # else it was closed while the read hung
-                self._state = "open"
-        readings: list[tuple[str, float, str | None]] = []
-        for field, outcome in outcomes.items():
-            if isinstance(outcome, Fault):
-                self._note(field, outcome)
-            else:
-                self._gaps[field] = 0
-                readings.append((field, outcome, self._uuid))
-        return readings
-
-    def _note(self, field: str, fault: Fault) -> None:
-        if fault.code in GONE:
-            self._state = "lost"
-            self._missing |= dict.fromkeys(self._ways, f"nvml: {fault.text}")
-            _refuse_gone(fault, self._uuid)
-        gaps = self._gaps[field] = self._gaps.get(field, 0) + 1
-        if fault.code in TRANSIENT and gaps <= MAX_CONSECUTIVE_GAPS:
-            return
-        times = f" {gaps} times in a row" if gaps > 1 else ""
-        self._missing[field] = f"nvml: failed while sampling: {fault.text}{times}"
-        del self._ways[field]
-
-    def close(self) -> None:
-        """Leave NVML; never raises. A read that hangs keeps NVML open, as a shutdown could hang with it."""
-        hung, was_closed = self._state == "reading", self._state == "closed"
-        self._state = "closed"
-        if not hung and not was_closed:
-            attempt(self._nvml, self._nvml.nvmlShutdown)
-
-
-def _refuse_gone(fault: Fault, uuid: str) -> None:
-    if fault.code in GONE:
-        raise GpuLost(f"{uuid}: {fault.text}; reset the GPU or reboot, then run again")
 
 
 def _open_library() -> Any:

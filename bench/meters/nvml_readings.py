@@ -8,7 +8,7 @@ Identifiers, units and meanings are those of NVIDIA's `nvml.h`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableSequence
 from functools import partial
 from typing import Any
 
@@ -83,6 +83,16 @@ QUANTITIES: dict[str, tuple[Way, ...]] = {
     "throttle_sw_thermal_s": (FieldValue(method="field 269", id=269, per_unit=NS_PER_S),),
     "throttle_hw_thermal_s": (FieldValue(method="field 270", id=270, per_unit=NS_PER_S),),
     "throttle_hw_power_brake_s": (FieldValue(method="field 271", id=271, per_unit=NS_PER_S),),
+    "throttle_reasons": (
+        Call(
+            method="nvmlDeviceGetCurrentClocksEventReasons",
+            value=lambda n, h: n.nvmlDeviceGetCurrentClocksEventReasons(h),
+        ),
+        Call(
+            method="nvmlDeviceGetCurrentClocksThrottleReasons",
+            value=lambda n, h: n.nvmlDeviceGetCurrentClocksThrottleReasons(h),
+        ),
+    ),
     "utilization_percent": (
         Call(
             method="nvmlDeviceGetUtilizationRates", value=lambda n, h: n.nvmlDeviceGetUtilizationRates(h).gpu
@@ -90,10 +100,25 @@ QUANTITIES: dict[str, tuple[Way, ...]] = {
     ),
 }
 """Field name (the telemetry's contract) to its ways. `energy_j` and the `throttle_*_s` are cumulative
+counters; `throttle_reasons` is NVML's bit mask of why clocks are held down now, for drivers without these
 counters; `utilization_percent` is the share of time with any kernel running, not occupancy."""
+
+SHORTEST_PERIOD_S = {
+    "memory_used_gb": 0.2,
+    "memory_reserved_gb": 1.0,
+    "temperature_c": 1.0,
+    "sm_clock_mhz": 1.0,
+    "memory_clock_mhz": 1.0,
+    "throttle_reasons": 1.0,
+    "utilization_percent": 1.0,
+}
+"""Fields that change slowly, or whose reading holds the driver's lock for long: not more often than this."""
 
 WHOLE_GPU_ONLY = frozenset({"power_w", "power_average_w", "energy_j"})
 """Readings that NVML offers for the whole GPU only, which under MIG is not what the run used."""
+
+THERMAL_COUNTERS = frozenset({"throttle_sw_thermal_s", "throttle_hw_thermal_s", "throttle_hw_power_brake_s"})
+"""What older drivers do not count."""
 
 _MEMBERS = {0: "dVal", 1: "uiVal", 2: "ulVal", 3: "ullVal", 4: "sllVal", 5: "siVal", 6: "usVal"}
 """`nvmlValueType_t` to the union's member."""
@@ -118,10 +143,15 @@ def choose_way(nvml: Any, handle: Any, field: str) -> Way | Fault:
     return Fault(code=fault.code, text="; ".join(texts))
 
 
-def take(nvml: Any, handle: Any, ways: Mapping[str, Way]) -> dict[str, float | Fault]:
-    """Read every field of `ways` now; each is a number or its own fault. Never raises an NVML error."""
+def take(
+    nvml: Any, handle: Any, ways: Mapping[str, Way], latencies_us: MutableSequence[int] | None = None
+) -> dict[str, float | Fault]:
+    """Read every field of `ways` now; each is a number or its own fault. Never raises an NVML error.
+
+    To `latencies_us` is added what NVML itself says that the field values took, where it says so.
+    """
     together = {field: way for field, way in ways.items() if isinstance(way, FieldValue)}
-    outcomes = _field_values(nvml, handle, together)
+    outcomes = _field_values(nvml, handle, together, [] if latencies_us is None else latencies_us)
     for field, way in ways.items():
         if isinstance(way, Call):
             outcome = attempt(nvml, partial(way.value, nvml, handle))
@@ -129,7 +159,9 @@ def take(nvml: Any, handle: Any, ways: Mapping[str, Way]) -> dict[str, float | F
     return outcomes
 
 
-def _field_values(nvml: Any, handle: Any, ways: Mapping[str, FieldValue]) -> dict[str, float | Fault]:
+def _field_values(
+    nvml: Any, handle: Any, ways: Mapping[str, FieldValue], latencies_us: MutableSequence[int]
+) -> dict[str, float | Fault]:
     if not ways:
         return {}
     answer = attempt(
@@ -137,6 +169,9 @@ def _field_values(nvml: Any, handle: Any, ways: Mapping[str, FieldValue]) -> dic
     )
     if isinstance(answer, Fault):
         return dict.fromkeys(ways, answer)
+    answered_us = [raw.latencyUsec for raw in answer if raw.nvmlReturn == 0]
+    if answered_us:
+        latencies_us.append(max(answered_us))
     return _decode(nvml, answer, ways)
 
 

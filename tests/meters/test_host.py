@@ -82,6 +82,16 @@ def test_a_watched_process_that_has_ended_is_an_error_and_not_zero(tmp_path: Pat
         meter.read()
 
 
+def test_the_resident_set_is_read_less_often_than_the_counters_and_apart_from_them(tmp_path: Path) -> None:
+    package = zone(tmp_path, "intel-rapl:0", "package-0", 1_000_000)
+    meter = HostMeter(powercap=tmp_path)
+    assert meter.periods_s == {"rss_gb": 0.2, "rapl_package_j": 0.0}
+    assert [field for field, _, _ in meter.read({"rss_gb"})] == ["rss_gb"]
+    count(package, 3_000_000)
+    assert meter.read({"rapl_package_j"}) == [("rapl_package_j", 2.0, None)]
+    assert meter.after() == {}
+
+
 def test_a_denied_process_makes_rss_missing_with_its_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

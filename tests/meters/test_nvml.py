@@ -28,6 +28,7 @@ def test_a_healthy_gpu_gives_every_field_in_its_unit(nvml: ModelledNvml) -> None
             "throttle_sw_thermal_s": 0.0,
             "throttle_hw_thermal_s": 0.0,
             "throttle_hw_power_brake_s": 0.0,
+            "throttle_reasons": 4.0,
             "utilization_percent": 87.0,
         }
         assert meter.simulated
@@ -99,6 +100,10 @@ FAULT_OF_FIELD = {
     "throttle_sw_thermal_s": ["269:3"],
     "throttle_hw_thermal_s": ["270:3"],
     "throttle_hw_power_brake_s": ["271:3"],
+    "throttle_reasons": [
+        "nvmlDeviceGetCurrentClocksEventReasons:3",
+        "nvmlDeviceGetCurrentClocksThrottleReasons:3",
+    ],
     "utilization_percent": ["nvmlDeviceGetUtilizationRates:3"],
 }
 
@@ -145,18 +150,8 @@ def test_power_falls_back_to_the_legacy_call_and_says_so(nvml: ModelledNvml) -> 
     with opened() as meter:
         assert values(meter)["power_w"] == pytest.approx(180.0)
         assert meter.facts["power_method"] == "nvmlDeviceGetPowerUsage"
-        assert meter.facts["power_window"] == "mean of 1 s"
-
-
-@pytest.mark.parametrize(
-    ("capability", "window"), [("8.0", "instant"), ("8.6", "mean of 1 s"), ("7.5", "instant")]
-)
-def test_the_legacy_power_names_its_window_by_architecture(
-    nvml: ModelledNvml, capability: str, window: str
-) -> None:
-    nvml.configure(faults=["186:3"], capability=capability)
-    with opened() as meter:
-        assert meter.facts["power_window"] == window
+        assert meter.facts["sensor"]["reading"] == "legacy"
+        assert meter.facts["sensor"]["window_s"] == 1.0
 
 
 def test_an_energy_counter_of_the_module_is_named_as_such(nvml: ModelledNvml) -> None:
@@ -244,9 +239,23 @@ def test_the_facts_describe_the_gpu_and_the_reading_methods(nvml: ModelledNvml) 
         "mig": False,
         "pstate": 0,
         "other_processes": [{"pid": 4242, "memory_gb": 1.0}, {"pid": 4343, "memory_gb": None}],
+        "own_pid_listed": True,
+        "sm_clock_limit_mhz": 1980,
+        "ecc_corrected": 0,
+        "ecc_uncorrected": 0,
+        "memory_used_gb": 1.2,
+        "temperature_c": 40.0,
+        "transient_faults": {},
+        "read_latency_us": None,
         "unavailable": {},
         "power_method": "field 186 (instant)",
-        "power_window": "instant",
+        "sensor": {
+            "reading": "instant",
+            "window_s": 0.025,
+            "update_s": 0.1,
+            "share_observed": 0.25,
+            "source": "SC24 (measured on H100 PCIe (10 boards))",
+        },
         "energy_method": "field 191",
         "energy_scope": "gpu",
         "memory_api": "v2",
@@ -261,4 +270,84 @@ def test_a_fact_that_cannot_be_had_is_none_with_its_reason(nvml: ModelledNvml) -
         assert meter.facts["unavailable"] == {
             "ecc": "nvml: Not Supported",
             "other_processes": "nvml: Insufficient Permissions",
+            "own_pid_listed": "nvml: Insufficient Permissions",
         }
+        assert (meter.facts["other_processes"], meter.facts["own_pid_listed"]) == (None, None)
+
+
+def test_settings_processes_and_levels_are_read_again_at_the_end(nvml: ModelledNvml) -> None:
+    nvml.configure(
+        limit_w="700,400@5", ecc=("2,3@5", "0,1@5"), pids="4242:1000000000", used_bytes="1e9,2e9@5"
+    )
+    with opened() as meter:
+        before = meter.facts
+        nvml.set_time_s(6.0)
+        after = meter.after()
+    assert (before["power_limit_w"], after["power_limit_w"]) == (700.0, 400.0)
+    assert (before["ecc_corrected"], after["ecc_corrected"]) == (2, 3)
+    assert (before["ecc_uncorrected"], after["ecc_uncorrected"]) == (0, 1)
+    assert (before["memory_used_gb"], after["memory_used_gb"]) == (1.0, 2.0)
+    assert after["other_processes"] == [{"pid": 4242, "memory_gb": 1.0}]
+    assert after["own_pid_listed"] is False
+    assert after.keys() <= before.keys()
+
+
+def test_the_process_list_is_read_at_opening_and_at_the_end_only(nvml: ModelledNvml) -> None:
+    # The binding calls twice for one list, and here the third call fails: that is at the end.
+    nvml.configure(faults=["nvmlDeviceGetComputeRunningProcesses_v3:4:3"], pids="4242:-")
+    with opened() as meter:
+        assert meter.facts["other_processes"] == [{"pid": 4242, "memory_gb": None}]
+        for _ in range(3):
+            meter.read()
+        after = meter.after()
+    assert after["other_processes"] is None
+    assert after["unavailable"]["other_processes"] == "nvml: Insufficient Permissions"
+
+
+def test_without_application_clocks_the_highest_clock_is_the_limit(nvml: ModelledNvml) -> None:
+    nvml.configure(faults=["nvmlDeviceGetApplicationsClock:3"])
+    with opened() as meter:
+        assert meter.facts["sm_clock_limit_mhz"] == 1980
+
+
+def test_only_the_asked_fields_are_read(nvml: ModelledNvml) -> None:
+    with opened() as meter:
+        before = nvml.calls
+        assert [field for field, _, _ in meter.read({"energy_j"})] == ["energy_j"]
+        assert nvml.calls - before == 1
+
+
+def test_power_and_energy_may_be_read_at_any_rate_and_what_changes_slowly_less_often(
+    nvml: ModelledNvml,
+) -> None:
+    with opened() as meter:
+        periods_s = meter.periods_s
+    assert {field for field, period_s in periods_s.items() if period_s == 0.0} == {
+        "power_w",
+        "power_average_w",
+        "energy_j",
+        "throttle_sw_power_s",
+        "throttle_sw_thermal_s",
+        "throttle_hw_thermal_s",
+        "throttle_hw_power_brake_s",
+    }
+    assert periods_s["memory_used_gb"] == 0.2
+    assert periods_s["temperature_c"] == 1.0
+
+
+def test_without_the_counters_of_throttling_its_reasons_are_read_as_often_as_power(
+    nvml: ModelledNvml,
+) -> None:
+    nvml.configure(faults=fake_nvml.OLD_DRIVER, throttle={"hw_thermal": "1"})
+    with opened() as meter:
+        assert meter.periods_s["throttle_reasons"] == 0.0
+        assert values(meter)["throttle_reasons"] == 0x40
+
+
+def test_a_driver_before_event_reasons_tells_throttle_reasons(nvml: ModelledNvml) -> None:
+    nvml.configure(
+        faults=["nvmlDeviceGetCurrentClocksEventReasons:13"],
+        throttle={"hw_power_brake": "1", "sw_power": "1"},
+    )
+    with opened() as meter:
+        assert values(meter)["throttle_reasons"] == 0x84

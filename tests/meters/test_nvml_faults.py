@@ -39,6 +39,7 @@ def test_three_transient_faults_in_a_row_are_gaps(nvml: ModelledNvml, code: int)
     with opened() as meter:
         assert ["power_w" in values(meter) for _ in range(5)] == [False, False, False, True, True]
         assert meter.missing == {}
+        assert meter.facts["transient_faults"] == {"power_w": 3}
 
 
 def test_gaps_that_are_not_in_a_row_never_end_a_field(nvml: ModelledNvml) -> None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from itertools import pairwise
 from typing import Any
 
-import pynvml
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.clock import VirtualClock, WallClock
+from bench.meters.faults import GpuLost
 from bench.meters.nvml import open_gpu
 from bench.meters.nvml_readings import QUANTITIES
-from bench.meters.sampling import Sampler, next_deadline_s
+from bench.meters.rounds import next_deadline_s
+from bench.meters.sampling import Sampler
 from bench.protocols import Meter
 from tests import fake_nvml
 from tests.meters.conftest import ModelledNvml
@@ -223,10 +225,7 @@ def test_a_step_of_power_is_seen_and_its_energy_is_exact(nvml: ModelledNvml) -> 
 
 def test_a_gpu_lost_mid_run_keeps_its_samples_and_the_other_meter_goes_on(nvml: ModelledNvml) -> None:
     meter, host = open_gpu(fake_nvml.uuid(0)), steady()
-    calls = nvml.calls
-    meter.read()
-    calls_a_read = nvml.calls - calls
-    nvml.configure(faults=[f"*:15:{2 * calls_a_read + 1}"])
+    nvml.configure(faults=["nvmlDeviceGetFieldValues:15:3"])
     run = sampler(gpu=meter, host=host)
     run.start()
     host.wait_for_reads(6)
@@ -237,27 +236,148 @@ def test_a_gpu_lost_mid_run_keeps_its_samples_and_the_other_meter_goes_on(nvml: 
     (failure,) = log.failures
     assert (failure.meter, failure.kind) == ("gpu", "lost")
     assert "GPU is lost" in failure.error
+    with pytest.raises(GpuLost, match="the gpu was lost while it was measured"):
+        run.check()
+    assert "after" not in log.facts["gpu"]
     assert set(log.missing) == set(QUANTITIES)
 
 
-def test_a_hanging_driver_holds_up_neither_the_result_nor_the_closing(nvml: ModelledNvml) -> None:
-    meter, host = open_gpu(fake_nvml.uuid(0)), steady()
-    nvml.configure(faults=["nvmlDeviceGetFieldValues:hang:3"])
-    run = Sampler({"host": host, "gpu": meter}, WallClock(), 0.002, join_timeout_s=0.3)
+class PacedMeter(ScriptedMeter):
+    """A scripted meter with rates: a fast counter, a fast reading, a slow one."""
+
+    def __init__(self, counter: Callable[[int], float] = float) -> None:
+        super().__init__(lambda _: [])
+        self._counter = counter
+        self.asked: list[frozenset[str]] = []
+        self.periods_s = {"energy_j": 0.0, "power_w": 0.0, "temperature_c": 600.0, "memory_used_gb": 0.025}
+
+    def read(self, fields: Collection[str] | None = None) -> list[Reading]:
+        super().read()
+        wanted = frozenset(fields or self.periods_s)
+        self.asked.append(wanted)
+        values = dict.fromkeys(self.periods_s, 1.0) | {"energy_j": self._counter(len(self.asked))}
+        return [(field, values[field], None) for field in sorted(wanted)]
+
+    def after(self) -> dict[str, Any]:
+        return {"power_limit_w": 400.0}
+
+
+def test_each_field_is_read_at_its_own_rate_in_a_read_of_its_own() -> None:
+    meter = PacedMeter()
+    run = sampler(period_s=0.01, gpu=meter)
     run.start()
-    host.wait_for_reads(3)
-    before = time.perf_counter()
+    meter.wait_for_reads(30)
+    log = run.stop()
+    fast, slow, slowest = {"energy_j", "power_w"}, {"memory_used_gb"}, {"temperature_c"}
+    assert meter.asked[:3] == [fast, slow, slowest]
+    n = {
+        name: meter.asked.count(frozenset(group))
+        for name, group in zip("fst", (fast, slow, slowest), strict=True)
+    }
+    assert n["f"] > n["s"] > n["t"] == 1
+    assert log.period_s == {"energy_j": 0.01, "power_w": 0.01, "memory_used_gb": 0.03, "temperature_c": 600.0}
+
+
+def test_the_sampler_tells_its_periods_its_cost_and_its_gaps() -> None:
+    clock = VirtualClock()
+
+    def take_100_ms(n: int) -> list[Reading]:
+        clock.sleep_until(clock.now_s() + (0.1 if n < 4 else 0.3))
+        return [("x", 0.0, None)]
+
+    meter = ScriptedMeter(take_100_ms)
+    run = Sampler({"m": meter}, clock, 0.08)
+    run.start()
+    meter.wait_for_reads(4)
+    told = run.stop().sampler
+    assert told["period_s"] == {"x": 0.08}
+    assert told["read_s_median"] == pytest.approx(0.1)
+    assert told["read_s_max"] == pytest.approx(0.3)
+    assert told["max_gap_s"] == pytest.approx(0.2)
+    # Deadlines are 0.08 s apart: one passed during the first read, three during the last.
+    assert told["skipped"] == 1 + 3
+
+
+def test_sharpening_reads_the_counter_alone_and_densely_until_its_next_tick() -> None:
+    meter = PacedMeter(counter=lambda n: 1.0 if n <= 20 else 2.0)
+    run = sampler(period_s=600.0, gpu=meter)
+    run.start()
+    meter.wait_for_reads(1)
+    run.sharpen(until_s=1e9)
+    meter.wait_for_reads(21)
+    time.sleep(0.02)
+    log = run.stop()
+    assert meter.asked[1:] == [{"energy_j"}] * (len(meter.asked) - 1)
+    assert len(meter.asked) == 21
+    dense = [s for s in log.samples if s.field == "energy_j"][1:]
+    assert [s.value for s in dense] == [1.0] * 19 + [2.0]
+    gaps_s = [later.t_s - earlier.t_s for earlier, later in pairwise(dense)]
+    assert min(gaps_s) >= 0.001
+    assert log.period_s["energy_j"] == 600.0
+
+
+def test_sharpening_again_looks_for_the_tick_after() -> None:
+    meter = PacedMeter(counter=lambda n: float(n > 5) + float(n > 10))
+    run = sampler(period_s=600.0, gpu=meter)
+    run.start()
+    meter.wait_for_reads(1)
+    for reads in (6, 11):
+        run.sharpen(until_s=1e9)
+        meter.wait_for_reads(reads)
+        time.sleep(0.02)
+    run.stop()
+    assert len(meter.asked) == 11
+
+
+def test_sharpening_ends_at_its_time_where_the_counter_stands_still() -> None:
+    clock = WallClock()
+    meter = PacedMeter(counter=lambda _: 1.0)
+    run = Sampler({"gpu": meter, "host": steady()}, clock, 600.0)
+    run.start()
+    meter.wait_for_reads(1)
+    until_s = clock.now_s() + 0.05
+    run.sharpen(until_s)
+    time.sleep(0.1)
+    times_s = [s.t_s for s in run.stop().samples if s.field == "energy_j"]
+    assert len(times_s) > 3
+    assert times_s[-2] < until_s
+
+
+def test_a_read_that_fails_ends_the_dense_series_for_so_many_faults_would_end_the_field(
+    nvml: ModelledNvml,
+) -> None:
+    meter = open_gpu(fake_nvml.uuid(0))
+    nvml.configure(faults=["191:999:5"])
+    run = Sampler({"gpu": meter}, WallClock(), 600.0)
+    run.start()
+    run.sharpen(until_s=1e9)
+    time.sleep(0.05)
     log = run.stop()
     meter.close()
-    assert time.perf_counter() - before < 2.0
-    (failure,) = log.failures
-    assert (failure.meter, failure.kind) == ("gpu", "stalled")
-    assert len([s for s in log.samples if s.field == "power_w"]) == 2
-    assert log.missing["power_w"].startswith("stalled: a read has not returned")
-    assert "x" not in log.missing
-    assert nvml.sessions == 1, "a hung library is left as it is"
-    nvml.release()
-    for thread in threading.enumerate():
-        if thread.name == "bench-sampler":
-            thread.join(5)
-    pynvml.nvmlShutdown()
+    assert log.facts["gpu"]["transient_faults"] == {"energy_j": 1}
+    assert "energy_j" not in log.missing
+
+
+def test_sharpened_edges_bracket_a_tick_of_the_modelled_counter_within_milliseconds(
+    nvml: ModelledNvml,
+) -> None:
+    nvml.configure(power_w="200", time_s=None, tick_ms=50)
+    meter = open_gpu(fake_nvml.uuid(0))
+    run = Sampler({"gpu": meter}, WallClock(), 0.5)
+    run.start()
+    run.sharpen(until_s=1e9)
+    time.sleep(0.4)
+    log = run.stop()
+    meter.close()
+    counter = [(s.t_s, s.value) for s in log.samples if s.field == "energy_j"]
+    (step,) = [(a, b) for a, b in pairwise(counter) if b[1] != a[1]][-1:]
+    assert step[1][1] - step[0][1] == pytest.approx(10.0)
+    assert step[1][0] - step[0][0] < 0.04
+
+
+def test_the_devices_are_looked_at_once_more_after_the_last_sample() -> None:
+    run = sampler(gpu=PacedMeter(), host=steady())
+    run.start()
+    facts = run.stop().facts
+    assert facts["gpu"]["after"] == {"power_limit_w": 400.0}
+    assert "after" not in facts["host"]
