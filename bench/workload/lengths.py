@@ -13,6 +13,7 @@ import numpy as np
 
 from bench.config import Positive, PositiveInt
 from bench.protocols import Lengths
+from bench.workload.trace import Column, Start, Trace, read_trace
 
 
 class Constant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,5 +116,57 @@ class Lognormal(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return density
 
 
-LENGTHS: dict[str, type[Lengths]] = {"constant": Constant, "lognormal": Lognormal, "uniform": Uniform}
+class FromTrace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The lengths of a trace's rows, one after the other: request i has those of row i.
+
+    `path` and `start` are by default those of the arrivals, `column` follows from where this stands. A
+    length above `max` is cut down to it; `clipped` says of how many rows.
+    """
+
+    path: str
+    column: Column
+    max: PositiveInt | None = None
+    start: Start = "first"
+
+    def __post_init__(self) -> None:
+        """Read the trace, so that what is wrong with it is known before any run."""
+        read_trace(self.path)
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that can be drawn."""
+        return int(self.of_rows().max())
+
+    @property
+    def clipped(self) -> int:
+        """How many rows of the trace are longer than `max`."""
+        return 0 if self.max is None else int((getattr(self._trace, self.column) > self.max).sum())
+
+    def of_rows(self) -> np.ndarray:
+        """Return the token counts of all rows in their order."""
+        return self._cut(getattr(self._trace, self.column))
+
+    def draw(self, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Return `n` token counts."""
+        return self.draw_after(0, n, rng)
+
+    def draw_after(self, skipped: int, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Return `n` token counts, of the rows that follow `skipped` others."""
+        trace = self._trace
+        return self._cut(trace.tokens(self.column, trace.first_row(self.start, rng) + skipped, n))
+
+    def _cut(self, tokens: np.ndarray) -> np.ndarray:
+        return tokens if self.max is None else np.minimum(tokens, self.max)
+
+    @property
+    def _trace(self) -> Trace:
+        return read_trace(self.path)
+
+
+LENGTHS: dict[str, type[Lengths]] = {
+    "constant": Constant,
+    "lognormal": Lognormal,
+    "uniform": Uniform,
+    "trace": FromTrace,
+}
 """The `kind`s of `[workload] input_tokens` and `output_tokens`."""

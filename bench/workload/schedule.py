@@ -1,25 +1,33 @@
-"""From the laws to the requests: everything about the traffic is drawn before the run, from one seed.
+"""From the laws to the requests: everything about the traffic is drawn before the run, from seeds.
 
 Arrivals, input lengths, output lengths and prompts have a random stream each, so that changing one
 law leaves what the others draw alone: Poisson against steady traffic is then the same requests at
-other times. All systems of an experiment get the same requests.
+other times. Streams with a seed of their own are likewise independent of the experiment's. What comes from a
+trace comes row by row, all from the stream of the arrivals. All systems of an experiment get the same
+requests.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import numpy as np
 
+from bench.config import Seeds
 from bench.errors import ConfigError
 from bench.protocols import Arrivals, Lengths, Prompts, Vocabulary
 from bench.records import Request, Stop
+from bench.workload.lengths import FromTrace
+from bench.workload.trace import line_of
+from bench.workload.variation import describe
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     """The laws of a workload, and of the model only what they must respect.
 
-    `seed` may be several numbers, such as (experiment's seed, repeat). `max_context` is the model's
-    limit on prompt plus output tokens.
+    `seed` may be several numbers, such as (experiment's seed, repeat); a seed in `seeds` takes the place of
+    the first of them. `max_context` is the model's limit on prompt plus output tokens.
     """
 
     arrivals: Arrivals
@@ -29,6 +37,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     vocabulary: Vocabulary
     max_context: int
     seed: int | tuple[int, ...]
+    seeds: Seeds = Seeds()
     stop: Stop = "exact"
 
 
@@ -51,37 +60,97 @@ def draw_requests(
     if duration_s is not None:
         n = max(1, round(duration_s * rate_rps))
     assert n is not None
-    rng = np.random.default_rng(_streams(traffic)[0])
+    rng = np.random.default_rng(_streams(traffic).arrivals)
     return _draw(traffic, start_s + traffic.arrivals.times_s(n, rate_rps, rng), first_uid)
 
 
 def draw_saturating(traffic: Traffic, *, n: int, due_s: float = 0.0, first_uid: int = 0) -> list[Request]:
     """Return `n` requests that are all due at `due_s`: the offline run, which measures capacity.
 
-    They are those of `draw_requests` for the same `n`, apart from their times. Raises ConfigError
-    where a request could exceed the model's context.
+    They are those of `draw_requests` for the same `n`, apart from their times; lengths from a trace go on
+    at its row `first_uid`, so that chunk after chunk replays all of it. Raises ConfigError where a request
+    could exceed the model's context.
     """
-    return _draw(traffic, np.full(n, due_s), first_uid)
+    return _draw(traffic, np.full(n, due_s), first_uid, skipped=first_uid)
 
 
 def check_context(traffic: Traffic) -> None:
     """Raise ConfigError where the longest prompt and output that the laws allow do not fit the model."""
-    inputs, outputs = traffic.input_tokens.longest, traffic.output_tokens.longest
-    if inputs + outputs > traffic.max_context:
+    inputs, outputs = traffic.input_tokens, traffic.output_tokens
+    if isinstance(inputs, FromTrace) and isinstance(outputs, FromTrace) and inputs.path == outputs.path:
+        _check_rows(inputs, outputs, traffic.max_context)
+    elif inputs.longest + outputs.longest > traffic.max_context:
         raise ConfigError(
-            f"workload.input_tokens may reach {inputs} and workload.output_tokens {outputs} tokens, together "
-            f"{inputs + outputs}, but the model's context is {traffic.max_context}; lower one of their max"
+            f"workload.input_tokens may reach {inputs.longest} and workload.output_tokens {outputs.longest} "
+            f"tokens, together {inputs.longest + outputs.longest}, but the model's context is "
+            f"{traffic.max_context}; lower one of their max"
         )
 
 
-def _draw(traffic: Traffic, due_s: np.ndarray, first_uid: int) -> list[Request]:
+def schedule_facts(traffic: Traffic, requests: list[Request]) -> dict[str, Any]:
+    """Return what `run.json` says of a schedule: how its arrivals vary, and what was cut off a trace.
+
+    `clipped_rows` counts the rows of the trace whose length was above `max`, by the law's key.
+    """
+    laws = {"input_tokens": traffic.input_tokens, "output_tokens": traffic.output_tokens}
+    clipped = {key: law.clipped for key, law in laws.items() if isinstance(law, FromTrace) and law.max}
+    facts = describe([request.due_s for request in requests])
+    return facts | ({"clipped_rows": clipped} if clipped else {})
+
+
+def _check_rows(inputs: FromTrace, outputs: FromTrace, max_context: int) -> None:
+    """Raise ConfigError where a row of the trace has more tokens than the model's context."""
+    tokens = inputs.of_rows() + outputs.of_rows()
+    beyond = int((tokens > max_context).sum())
+    if beyond:
+        row = int(tokens.argmax())
+        raise ConfigError(
+            f"the trace {inputs.path}, line {line_of(inputs.path, row)}: {inputs.of_rows()[row]} input and "
+            f"{outputs.of_rows()[row]} output tokens, together {tokens[row]}, but the model's context is "
+            f"{max_context} ({beyond} of {len(tokens)} rows are too long); cut them with a max in "
+            "workload.input_tokens or workload.output_tokens, or delete the rows"
+        )
+
+
+class _Streams(msgspec.Struct, frozen=True, kw_only=True):
+    """One random stream for each thing that is drawn."""
+
+    arrivals: np.random.SeedSequence
+    inputs: np.random.SeedSequence
+    outputs: np.random.SeedSequence
+    prompts: np.random.SeedSequence
+
+
+def _streams(traffic: Traffic) -> _Streams:
+    """Return the streams: the four children of the seed, those with a seed of their own being that one's."""
+
+    def children(own: int | None) -> list[np.random.SeedSequence]:
+        seed = (traffic.seed,) if isinstance(traffic.seed, int) else traffic.seed
+        return np.random.SeedSequence(seed if own is None else (own, *seed[1:])).spawn(4)
+
+    lengths = children(traffic.seeds.lengths)
+    return _Streams(
+        arrivals=children(traffic.seeds.arrivals)[0],
+        inputs=lengths[1],
+        outputs=lengths[2],
+        prompts=children(traffic.seeds.prompts)[3],
+    )
+
+
+def _draw(traffic: Traffic, due_s: np.ndarray, first_uid: int, skipped: int = 0) -> list[Request]:
     check_context(traffic)
-    n = len(due_s)
-    _, *streams = _streams(traffic)
-    for_inputs, for_outputs, for_prompts = (np.random.default_rng(stream) for stream in streams)
-    inputs = traffic.input_tokens.draw(n, for_inputs).tolist()
-    outputs = traffic.output_tokens.draw(n, for_outputs).tolist()
-    prompts = traffic.prompts.draw(inputs, traffic.vocabulary, for_prompts)
+    streams = _streams(traffic)
+
+    def lengths(law: Lengths, stream: np.random.SeedSequence) -> np.ndarray:
+        if isinstance(law, FromTrace):
+            # The stream of the arrivals, so that a drawn start is theirs.
+            return law.draw_after(skipped, len(due_s), np.random.default_rng(streams.arrivals))
+        return law.draw(len(due_s), np.random.default_rng(stream))
+
+    inputs = lengths(traffic.input_tokens, streams.inputs).tolist()
+    outputs = lengths(traffic.output_tokens, streams.outputs).tolist()
+    rng = np.random.default_rng(streams.prompts)
+    prompts = traffic.prompts.draw(inputs, traffic.vocabulary, rng)
     return [
         Request(
             uid=uid,
@@ -95,8 +164,3 @@ def _draw(traffic: Traffic, due_s: np.ndarray, first_uid: int) -> list[Request]:
             zip(due_s.tolist(), prompts, outputs, strict=True), start=first_uid
         )
     ]
-
-
-def _streams(traffic: Traffic) -> list[np.random.SeedSequence]:
-    """Return the random streams of arrivals, input lengths, output lengths and prompts."""
-    return np.random.SeedSequence(traffic.seed).spawn(4)

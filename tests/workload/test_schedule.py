@@ -8,12 +8,19 @@ from functools import partial
 import msgspec
 import pytest
 
+from bench.config import Seeds
 from bench.errors import ConfigError
 from bench.records import Request
 from bench.workload.arrivals import Poisson, Steady
 from bench.workload.lengths import Constant, Lognormal, Uniform
 from bench.workload.prompts import RandomTokens
-from bench.workload.schedule import Traffic, check_context, draw_requests, draw_saturating
+from bench.workload.schedule import (
+    Traffic,
+    check_context,
+    draw_requests,
+    draw_saturating,
+    schedule_facts,
+)
 
 from .vocabularies import FakeVocabulary
 
@@ -97,3 +104,47 @@ def test_laws_that_could_exceed_the_context_are_refused_whatever_is_drawn() -> N
 def test_the_way_to_stop_is_passed_on() -> None:
     assert {r.stop for r in draw_requests(with_law(stop="natural"), rate_rps=1, n=5)} == {"natural"}
     assert {r.stop for r in draw_requests(TRAFFIC, rate_rps=1, n=5)} == {"exact"}
+
+
+def parts(requests: list[Request]) -> dict[str, list[object]]:
+    return {
+        "arrivals": [r.due_s for r in requests],
+        "lengths": [(len(r.prompt_ids), r.output_tokens) for r in requests],
+        "prompts": [r.prompt_ids for r in requests],
+    }
+
+
+@pytest.mark.parametrize("own", ["arrivals", "lengths", "prompts"])
+def test_a_seed_of_its_own_changes_one_stream_alone(own: str) -> None:
+    same_lengths = with_law(input_tokens=Constant(tokens=40), output_tokens=Uniform(min=2, max=200))
+    before = parts(draw_requests(msgspec.structs.replace(same_lengths, max_context=512), rate_rps=5, n=40))
+    seeded = msgspec.structs.replace(same_lengths, max_context=512, seeds=Seeds(**{own: 99}))
+    after = parts(draw_requests(seeded, rate_rps=5, n=40))
+    assert {key for key in before if before[key] != after[key]} == {own}
+
+
+def test_a_seed_of_its_own_draws_what_the_experiments_seed_of_that_number_would() -> None:
+    seeds = Seeds(arrivals=7, lengths=7, prompts=7)
+    other = with_law(seed=(1234, 3), seeds=seeds)
+    assert draw_requests(other, rate_rps=5, n=20) == draw_requests(with_law(seed=(7, 3)), rate_rps=5, n=20)
+    assert draw_requests(with_law(seeds=seeds, seed=1), rate_rps=5, n=20) == draw_requests(
+        TRAFFIC, rate_rps=5, n=20
+    )
+
+
+def test_repeats_differ_also_under_seeds_of_their_own() -> None:
+    seeds = Seeds(arrivals=1, lengths=2, prompts=3)
+    first, second = (
+        parts(draw_requests(with_law(seed=(7, repeat), seeds=seeds), rate_rps=5, n=40)) for repeat in (1, 2)
+    )
+    assert all(first[key] != second[key] for key in first)
+
+
+def test_the_facts_of_a_schedule_are_its_own_variation() -> None:
+    requests = draw_requests(with_law(arrivals=Steady(jitter=0)), rate_rps=10, n=100, start_s=50.0)
+    facts = schedule_facts(TRAFFIC, requests)
+    assert facts["n"] == 100
+    assert facts["rate_rps"] == pytest.approx(10)
+    assert facts["gap_cv"] == pytest.approx(0, abs=1e-9)
+    assert facts["dispersion"] < 0.1
+    assert "clipped_rows" not in facts

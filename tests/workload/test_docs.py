@@ -1,0 +1,39 @@
+"""The page of keys names every kind and key of the workload, the load and the seeds."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from bench.config import Seeds
+from bench.workload.arrivals import ARRIVALS
+from bench.workload.lengths import LENGTHS
+from bench.workload.load import LOADS
+from bench.workload.prompts import PROMPTS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text(encoding="utf-8")
+
+
+def section(title: str) -> str:
+    heading, _, rest = PAGE.partition(f"## {title}\n")
+    assert rest, f"{title!r} is no section after {heading[-40:]!r}"
+    return rest.partition("\n## ")[0]
+
+
+@pytest.mark.parametrize(
+    ("title", "family"),
+    [
+        ("`[workload]` `arrivals`", ARRIVALS),
+        ("`[workload]` `input_tokens`, `output_tokens`", LENGTHS),
+        ("`[workload]` `prompts`, `seeds`", PROMPTS | {"seeds": Seeds}),
+        ("`[load]`", LOADS),
+    ],
+)
+def test_every_kind_and_key_is_named_in_its_section(title: str, family: dict[str, Any]) -> None:
+    named = set(re.findall(r"`([\w.]+)`", title + section(title)))
+    keys = {field.encode_name for kind in family.values() for field in msgspec.structs.fields(kind)}
+    assert set(family) | keys <= named
