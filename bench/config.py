@@ -36,6 +36,17 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """A TOML table whose unknown keys are errors."""
 
 
+class Seeds(_Table, frozen=True):
+    """Seeds of what is drawn for the traffic, each alone; without one the experiment's `seed` decides.
+
+    With only one of them changed, the others draw the same again.
+    """
+
+    arrivals: NonNegativeInt | None = None
+    lengths: NonNegativeInt | None = None
+    prompts: NonNegativeInt | None = None
+
+
 class Workload(_Table, frozen=True):
     """What the users send.
 
@@ -49,6 +60,7 @@ class Workload(_Table, frozen=True):
     arrivals: Choice = "steady"
     prompts: Choice = "random"
     stop: Literal["exact", "natural"] = "exact"
+    seeds: Seeds = Seeds()
 
 
 class Objectives(_Table, frozen=True):
@@ -78,29 +90,73 @@ class Quality(_Table, frozen=True):
             raise ValueError(f"stride = {self.stride} must be below window = {self.window}")
 
 
+class Embodied(_Table, frozen=True):
+    """What making one GPU with its share of a server emitted, and over how many years that counts."""
+
+    kg_co2e_per_gpu: NonNegative
+    life_years: Positive
+
+
 class Assumptions(_Table, frozen=True):
     """Figures that are assumed, never measured; each is printed beside what it scales.
 
     `usd_per_gpu_hour = "auto"` looks the GPU up in `bench/data/prices.toml`; on a machine without a
-    GPU the cost is then not measured. `headroom` is the share of capacity that a replica is planned
-    for, `peak_to_mean` the peak rate over the daily mean.
+    GPU the cost is then not measured. `grid` is a country of `bench/data/grid.toml`, `kg_co2e_per_kwh` a
+    figure of one's own in its place; with neither there is no carbon. Without `pue` energy is that of the
+    measured devices alone. The `_range`s span the sensitivity band; without them the tables' own spans do.
+    `headroom` is the share of capacity that a replica is planned for, `peak_to_mean` the peak rate over
+    the daily mean; there are never fewer than `min_replicas`, and `spare_replicas` come on top.
     """
 
-    kg_co2e_per_kwh: NonNegative = 0.40
-    pue: Annotated[float, Meta(ge=1)] = 1.0
     usd_per_gpu_hour: Positive | Literal["auto"] = "auto"
+    usd_per_gpu_hour_range: tuple[Positive, Positive] | None = None
+    kg_co2e_per_kwh: NonNegative | None = None
+    kg_co2e_per_kwh_range: tuple[NonNegative, NonNegative] | None = None
+    grid: str | None = None
+    pue: Annotated[float, Meta(ge=1)] | None = None
+    embodied: Embodied | None = None
     headroom: Annotated[float, Meta(gt=0, le=1)] = 0.7
     peak_to_mean: Annotated[float, Meta(ge=1)] = 1.0
+    min_replicas: PositiveInt = 1
+    spare_replicas: NonNegativeInt = 0
+
+    def __post_init__(self) -> None:
+        """Refuse two intensities at once and a range that is upside down."""
+        if self.grid is not None and self.kg_co2e_per_kwh is not None:
+            raise ValueError("give either grid or kg_co2e_per_kwh")
+        for name in ("usd_per_gpu_hour_range", "kg_co2e_per_kwh_range"):
+            span = getattr(self, name)
+            if span is not None and span[0] > span[1]:
+                raise ValueError(f"{name} = {list(span)} must be [low, high]")
+
+
+class Capacity(_Table, frozen=True):
+    """How the highest rate that a system sustains is found: by probes at one steady rate each.
+
+    A probe's window lasts `probe_s` (without it `protocol.window_s`), and the search ends when its interval
+    is within `tolerance` of the answer, after `max_probes` at the latest. With `search = false` a system's
+    capacity is its saturated throughput, which knows no objective.
+    """
+
+    search: bool = True
+    probe_s: Positive | None = None
+    tolerance: Annotated[float, Meta(gt=0, lt=1)] = 0.05
+    max_probes: PositiveInt = 24
 
 
 class Protocol(_Table, frozen=True):
     """How long and how often is measured.
 
-    `offline_s` bounds the saturated run that measures capacity. `timeout_s` counts from the due time.
-    `order = "interleaved"` alternates the systems A B B A.
+    The warm-up lasts `warmup_s` at least and goes on until the latencies have converged, for
+    `max_warmup_s` (without it three times `warmup_s`) at most. `idle_s` is how long idle power is measured,
+    where power can be measured at all. `offline_s` bounds the saturated run. `timeout_s` counts from the
+    due time. `order = "interleaved"` alternates the systems A B B A. A GPU that others use is refused
+    unless `allow_shared_gpu`.
     """
 
     warmup_s: NonNegative = 20.0
+    max_warmup_s: NonNegative | None = None
+    idle_s: NonNegative = 30.0
     window_s: Positive = 60.0
     repeats: PositiveInt = 5
     order: Literal["interleaved", "sequential"] = "interleaved"
@@ -108,6 +164,19 @@ class Protocol(_Table, frozen=True):
     timeout_s: Positive = 120.0
     queue_limit: PositiveInt = 1024
     sample_hz: Annotated[float, Meta(gt=0, le=100)] = 10.0
+    allow_shared_gpu: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a longest warm-up below the shortest."""
+        if self.max_warmup_s is not None and self.max_warmup_s < self.warmup_s:
+            raise ValueError(
+                f"max_warmup_s = {self.max_warmup_s} must not be below warmup_s = {self.warmup_s}"
+            )
+
+    @property
+    def longest_warmup_s(self) -> float:
+        """How long the warm-up may take."""
+        return 3.0 * self.warmup_s if self.max_warmup_s is None else self.max_warmup_s
 
 
 class Model(_Table, frozen=True):
@@ -175,6 +244,7 @@ class Experiment(_Table, frozen=True):
     objectives: Objectives = Objectives()
     quality: Quality = Quality()
     assumptions: Assumptions = Assumptions()
+    capacity: Capacity = Capacity()
     protocol: Protocol = Protocol()
 
     def __post_init__(self) -> None:

@@ -19,7 +19,7 @@ RunStatus = Literal["complete", "failed", "cancelled"]
 Source = Literal["measured", "simulated", "replayed"]
 ValueSource = Literal["measured", "derived", "assumed", "simulated", "replayed", "stated", "missing"]
 Stop = Literal["exact", "natural"]
-JobKind = Literal["offline", "window"]
+JobKind = Literal["offline", "capacity", "window"]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +125,34 @@ class ServiceLaw(msgspec.Struct, frozen=True, kw_only=True):
     request_s: float = 0.0
 
 
+class Footprint(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model in one precision holds, moves and computes: all that its physical limits depend on.
+
+    `weight_bytes` are all weights; `gathered_bytes` of these are embedding tables, of which a step reads no
+    more than a row a token. `linear_parameters` are the decoder's matrices, `head_parameters` the one that
+    maps to the vocabulary: two operations each, for every token computed. `attention_layers` with full
+    attention have heads of `attention_width` elements together, and keep `kv_bytes_per_token` of a token, 0
+    where the cache has another shape (the limits are then lower, and `note` says so). `math` is the type
+    that the products are computed in.
+    """
+
+    parameters: int
+    weight_bytes: int
+    gathered_bytes: int
+    linear_parameters: int
+    head_parameters: int
+    attention_layers: int
+    attention_width: int
+    kv_bytes_per_token: int
+    math: str
+    note: str = ""
+
+    @property
+    def read_bytes(self) -> int:
+        """Return the bytes of the weights that every step reads."""
+        return self.weight_bytes - self.gathered_bytes
+
+
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
     """One reading of one field: a row of `telemetry.parquet`.
 
@@ -175,12 +203,28 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
     end_s: float
 
 
+class Probe(msgspec.Struct, frozen=True, kw_only=True):
+    """One trial of a capacity search: traffic at one steady rate, scored in `window`.
+
+    `repeat` names the draw of the requests (from 1): probes of the same one are the same requests at another
+    pace. `stopped` says why it was ended before its window had passed, None where it was not; `warmup_s` is
+    how long the warm-up took.
+    """
+
+    rate_rps: float
+    window: Interval
+    repeat: int = 1
+    stopped: str | None = None
+    warmup_s: float | None = None
+
+
 class RunMeta(msgspec.Struct, frozen=True, kw_only=True):
     """`run.json`: the job, its circumstances and what was found while it ran.
 
     `missing` maps a field or figure to the reason why it was not measured; `facts` holds the meters'
     and the model's description (device, memory API, treatment check, weights' bytes, load time);
-    `window` is None for a job that never reached it.
+    `window` is None for a job that never reached it; `probes` are those of a capacity search, in their
+    order, whose requests all stand in the one table.
     """
 
     schema: int
@@ -195,6 +239,7 @@ class RunMeta(msgspec.Struct, frozen=True, kw_only=True):
     device: Literal["cuda", "cpu"] | None
     offered_rps: float | None = None
     window: Interval | None = None
+    probes: list[Probe] = []
     treatment: dict[str, Any] = {}
     facts: dict[str, Any] = {}
     missing: dict[str, str] = {}

@@ -4,6 +4,7 @@ An experiment's folder `results/runs/<config>/<stamp>-<commit>/` holds `experime
 folder per job (`baseline.offline`, `baseline.1`, `optimized.1`, …). A job's folder holds
 `requests.parquet`, `telemetry.parquet`, for the offline job `quality.parquet`, and `run.json`, which
 is written last and atomically: its presence means that the job has ended and all else is there.
+`schedules/` holds the traffic that is the same for every system, by repeat.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the run folder; an older one is read, what it did not record being null.
 
 1  first: requests, telemetry, quality as Parquet; run.json; experiment.json.
 2  requests: wait_reason, padded_prefill_tokens, pacer_lag_s, interpreter_lag_s; padded_tokens a fraction.
+3  capacity jobs (run.json: kind "capacity", probes); facts: sampler, idle, warmup, stopped_early, peaks, the
+   gpu's sensor, calibration and after; schedules/ beside the jobs; assumptions without guessed defaults.
 """
 
 RUN_FILE = "run.json"
@@ -90,7 +93,7 @@ def write_run(
 
     folder.mkdir(parents=True, exist_ok=True)
     pq.write_table(requests_table(requests), folder / "requests.parquet", compression="zstd")
-    pq.write_table(_table(telemetry, _telemetry_schema()), folder / "telemetry.parquet", compression="zstd")
+    pq.write_table(telemetry_table(telemetry), folder / "telemetry.parquet", compression="zstd")
     if quality is not None:
         pq.write_table(quality, folder / "quality.parquet", compression="zstd")
     write_json(folder / RUN_FILE, meta)
@@ -173,6 +176,33 @@ def _decode(path: Path, target: type[T]) -> T:
 def requests_table(completions: Sequence[Completion]) -> pa.Table:
     """Return outcomes as the table that `requests.parquet` holds."""
     return _table(completions, _request_schema())
+
+
+def telemetry_table(samples: Sequence[Sample]) -> pa.Table:
+    """Return readings as the table that `telemetry.parquet` holds."""
+    return _table(samples, _telemetry_schema())
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table as Parquet, atomically."""
+    import io
+
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    write_atomically(path, buffer.getvalue())
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read a table that `write_table` wrote; ResultError where it is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise ResultError(f"{path}: cannot be read ({error}); start a new run") from error
 
 
 def _table(rows: Sequence[msgspec.Struct], schema: pa.Schema) -> pa.Table:

@@ -212,6 +212,10 @@ class RequestQueue:
     def discard(self) -> None:
         """Close, and answer all that waits with status `rejected`; from any thread."""
         self._closed = True
+        self.dismiss("closed before it was served")
+
+    def dismiss(self, why: str) -> None:
+        """Answer all that waits with status `rejected`; from any thread. What comes later is let in."""
         with self._lock:
             # A new list: the loop may be looking at the old one.
             everything, self.waiting = list(self.waiting), []
@@ -219,7 +223,7 @@ class RequestQueue:
         if self._asleep:
             self._wake()
         for ticket in everything:
-            self._reject(ticket, "closed before it was served")
+            self._reject(ticket, why)
 
     def _let_in(self, waiting: list[Ticket]) -> None:
         """Move what has arrived to `waiting`, one by one: the limit counts both, and never far too few."""

@@ -61,6 +61,10 @@ class Server:
         """
         return self._queue.submit(request, on_done)
 
+    def dismiss(self, why: str) -> None:
+        """Reject what waits, as nobody wants it any more, and go on serving what runs and what comes."""
+        self._queue.dismiss(why)
+
     def drain(self, timeout_s: float | None = None) -> bool:
         """Let nothing more in and wait until all is answered; return False if `timeout_s` passed before.
 
