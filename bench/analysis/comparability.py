@@ -12,15 +12,37 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from bench.analysis.device import MAX_THROTTLED, throttled_share
+from bench.analysis.recorded import gpu_facts
 from bench.analysis.system import Context, Doubt, MetricSet, SystemRuns
 from bench.errors import ResultError
 from bench.records import RunMeta
+from bench.units import PERCENT
 
-CHECKED = ("source", "device", "gpu", "driver", "cpu", "model", "seed", "workload", "load")
+CHECKED = (
+    "source",
+    "device",
+    "gpu",
+    "driver",
+    "cpu",
+    "model",
+    "seed",
+    "workload",
+    "load",
+    "throttling",
+    "energy_scope",
+)
 """What must be the same in both, and the names that an allowance may use."""
 SAME_LOAD = 0.01
 """Offered rates within this share of one another are the same load."""
-_WORDS = {key: key for key in CHECKED} | {"gpu": "GPU", "cpu": "CPU", "workload": "traffic"}
+_WORDS = {key: key for key in CHECKED} | {
+    "gpu": "GPU",
+    "cpu": "CPU",
+    "workload": "traffic",
+    "energy_scope": "energy scope",
+}
+_ONLY_IF_READ = ("throttling", "energy_scope")
+"""What not every GPU tells; where neither side could read it, it is not called unknown."""
 _BEFORE_SCHEMA_2 = {"engine.kind": "generate", "kv_cache.kind": "dynamic", "compile": None}
 """What every system was before it could be chosen."""
 _DYNAMIC_BEFORE_SCHEMA_2: dict[str, Any] = {
@@ -54,7 +76,12 @@ def context_of(system: SystemRuns) -> Context | None:
             "them alike in a new run"
         )
     seen = {key: _joined(values) for key, values in found.items()}
-    checked = seen | {"model": config.get("model"), "seed": config.get("seed"), "workload": workload}
+    checked = seen | {
+        "model": config.get("model"),
+        "seed": config.get("seed"),
+        "workload": workload,
+        "throttling": _throttling(system),
+    }
     return Context(
         checked={key: checked[key] for key in CHECKED},
         settings=_settings(meta, system.name),
@@ -99,6 +126,7 @@ def circumstances(one: Context, two: Context) -> str:
         for key in _NOT_THERE.get(str(context.checked.get("device")), ())
         if context.checked.get(key) is None
     }
+    absent |= {key for key in _ONLY_IF_READ if one.checked.get(key) is None and two.checked.get(key) is None}
     unknown = [
         key for key in CHECKED if key not in absent and None in (one.checked.get(key), two.checked.get(key))
     ]
@@ -106,7 +134,7 @@ def circumstances(one: Context, two: Context) -> str:
     same = [
         key
         for key in CHECKED
-        if key not in {*absent, *unknown, *mixed} and _same(one.checked[key], two.checked[key])
+        if key not in {*absent, *unknown, *mixed} and _alike(key, one.checked.get(key), two.checked.get(key))
     ]
     parts = [f"same {_listed(same)}" if same else ""]
     parts.append(f"different between the runs of one system: {_listed(mixed)}" if mixed else "")
@@ -185,8 +213,15 @@ def _circumstances(system: SystemRuns) -> dict[str, list[Any]]:
         "cpu": [meta.provenance.get("cpu") for meta in metas if meta.device == "cpu"],
         # Also a repeat that failed was offered its load.
         "load": rates,
+        "energy_scope": [gpu_facts(run).get("energy_scope") for run in system.runs],
     }
     return {key: _distinct(values) for key, values in found.items()}
+
+
+def _throttling(system: SystemRuns) -> float | None:
+    """Return the largest share of a run during which its GPU throttled; None where none could be read."""
+    shares = [share for run in system.runs if (share := throttled_share(run)) is not None]
+    return max(shares, default=None)
 
 
 def _distinct(values: list[Any]) -> list[Any]:
@@ -211,9 +246,9 @@ def _differences(baseline: MetricSet, optimized: MetricSet) -> dict[str, str]:
     """Return every checked key that is known of both and differs, with a sentence."""
     one, two = _checked(baseline), _checked(optimized)
     return {
-        key: f"{key} differs ({_contrast(one[key], two[key])})"
+        key: f"{key} differs ({_contrast(key, one[key], two[key])})"
         for key in CHECKED
-        if key in one and key in two and not _same(one[key], two[key])
+        if key in one and key in two and not _alike(key, one[key], two[key])
     }
 
 
@@ -227,6 +262,13 @@ def _checked(metrics: MetricSet) -> dict[str, Any]:
     return {}
 
 
+def _alike(key: str, one: Any, two: Any) -> bool:
+    """Say whether two circumstances are the same; of throttling, whether they differ by 1 % of the time."""
+    if key == "throttling" and one is not None and two is not None:
+        return bool(abs(one - two) <= MAX_THROTTLED)
+    return _same(one, two)
+
+
 def _same(one: Any, two: Any) -> bool:
     if one is None or two is None:
         return True  # What is not known cannot be said to differ.
@@ -235,8 +277,10 @@ def _same(one: Any, two: Any) -> bool:
     return bool(one == two)
 
 
-def _contrast(one: Any, two: Any) -> str:
+def _contrast(key: str, one: Any, two: Any) -> str:
     """Return both values; of two tables, only the keys that differ."""
+    if key == "throttling":
+        return f"{one * PERCENT:.2g} % of the time against {two * PERCENT:.2g} %"
     if isinstance(one, Mapping) and isinstance(two, Mapping):
         left, right = flat(one), flat(two)
         keys = [key for key in left | right if left.get(key) != right.get(key)]

@@ -9,12 +9,14 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
+from bench.analysis import carbon
 from bench.analysis.change import change
 from bench.analysis.comparability import check, confounded, setting_differences
 from bench.analysis.comparison import Comparison, PerDay, Row, Side
 from bench.analysis.findings import find, tradeoffs
 from bench.analysis.metrics import METRICS
 from bench.analysis.plausible import broken_identities
+from bench.analysis.sensitivity import bands
 from bench.analysis.system import Assumed, Doubt, MetricSet, missing
 from bench.config import Objectives
 from bench.records import Value
@@ -57,6 +59,7 @@ def compare(
     return msgspec.structs.replace(
         comparison,
         findings=find(comparison, objectives or Objectives()),
+        sensitivity=bands(comparison, assumed),
         tradeoffs=tradeoffs(comparison),
     )
 
@@ -111,18 +114,23 @@ def _side(metrics: MetricSet) -> Side:
 def _per_day(rows: Mapping[str, Row], assumed: Assumed) -> tuple[PerDay, ...]:
     """Return cost, energy and carbon of a day at the workload's volume."""
     thousands = assumed.requests_per_day / PER_1K
-    to_co2e = assumed.kg_co2e_per_kwh * assumed.pue
     energy = "estimated_energy_kwh_per_1k_requests"
+    stated = assumed.kg_co2e_per_kwh
+    sci = _day(rows, "sci_kg_per_1k_requests", "SCI", "kg", thousands)
+    to_co2e = None if stated is None else thousands * carbon.kg_per_kwh(assumed, stated)
     return (
         _day(rows, "cost_per_1k_requests_usd", "cost, sustained", "USD", thousands),
         _day(rows, "cost_provisioned_per_1k_requests_usd", "cost, provisioned", "USD", thousands),
         _day(rows, energy, "energy", "kWh", thousands),
-        _day(rows, energy, "CO2e", "kg", thousands * to_co2e),
+        _day(rows, energy, "CO2e", "kg", to_co2e),
+        *([sci] if sci.baseline is not None or sci.optimized is not None else []),
     )
 
 
-def _day(rows: Mapping[str, Row], name: str, label: str, unit: str, factor: float) -> PerDay:
+def _day(rows: Mapping[str, Row], name: str, label: str, unit: str, factor: float | None) -> PerDay:
     row = rows.get(name)
+    if factor is None:
+        return PerDay(label=label, unit=unit, baseline=None, optimized=None, saved=None)
     one = None if row is None or row.baseline.value is None else row.baseline.value * factor
     two = None if row is None or row.optimized.value is None else row.optimized.value * factor
     saved = None if one is None or two is None else one - two

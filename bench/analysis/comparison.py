@@ -60,7 +60,8 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be said about the pair without judging it.
 
-    `findings` state where the figures lie (objective, GPU memory, grid), `tradeoffs` what is traded for what.
+    `findings` state where the figures lie (objective, GPU memory, grid), `tradeoffs` what is traded for what,
+    `sensitivity` how far dollars and CO2e depend on assumed prices and grids.
     `allowed` are checked circumstances that differ by explicit allowance, `differences` the settings of
     the two systems that differ.
     """
@@ -72,6 +73,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_day: float
     doubts: tuple[Doubt, ...]
     findings: tuple[str, ...] = ()
+    sensitivity: tuple[str, ...] = ()
     tradeoffs: tuple[str, ...] = ()
     differences: dict[str, tuple[Any, Any]] = {}
     allowed: tuple[str, ...] = ()

@@ -1,21 +1,23 @@
-"""Doubts about the conditions of a run: its warm-up, its batches, its neighbours, its sensor's scope.
+"""Doubts about the conditions of a run: its warm-up and its batches; those about its meters are `metering`'s.
 
 Each looks at the recorded runs and returns what is doubtful and what would remove it, or None.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from bench.analysis.batching import batch_sizes
+from bench.analysis.capacity import doubtful_search
+from bench.analysis.metering import METERING, Condition
 from bench.analysis.recorded import engine_facts, scored
+from bench.analysis.steadiness import cold, drifting
 from bench.analysis.system import SystemRuns
+from bench.analysis.utilisation import beyond_limit
 from bench.records import Run
-
-Condition = Callable[[SystemRuns], tuple[str, str] | None]
 
 MIN_WARMUP_REQUESTS = 2.0
 """A warm-up shorter than this many median latencies ends before the system is in its stride."""
@@ -68,31 +70,16 @@ def recompiled(system: SystemRuns) -> tuple[str, str] | None:
     return text, 'look for the reason with TORCH_LOGS="recompiles", or measure without compile'
 
 
-def shared_gpu(system: SystemRuns) -> tuple[str, str] | None:
-    """Doubt memory and energy of a GPU that others used, too."""
-    others = [process for run in system.runs for process in _gpu_facts(run).get("other_processes") or ()]
-    if not others:
-        return None
-    pids = ", ".join(dict.fromkeys(str(process["pid"]) for process in others))
-    text = f"other processes were on the GPU (pids {pids}; in a container one may be this run's own)"
-    return text, "free the GPU, then run again"
-
-
-def module_energy(system: SystemRuns) -> tuple[str, str] | None:
-    """Doubt energy that is not the GPU's alone."""
-    if not any(_gpu_facts(run).get("energy_scope") == "module" for run in system.runs):
-        return None
-    text = "the energy counter covers the whole module (CPU and GPU), not the GPU alone"
-    return text, "compare it with results of the same kind of module only"
-
-
 CONDITIONS: dict[str, Condition] = {
     "short warm-up": short_warm_up,
     "retried batches": retried_batches,
     "batching not in force": batching_not_in_force,
     "recompiled": recompiled,
-    "shared gpu": shared_gpu,
-    "module energy": module_energy,
+    "drift": drifting,
+    "cold": cold,
+    "capacity search": doubtful_search,
+    **METERING,
+    "beyond limit": beyond_limit,
 }
 
 
@@ -109,8 +96,3 @@ def _most_together(batching: Mapping[str, Any]) -> int:
     """Return the largest batch that a policy's table allows; `static` calls it its size."""
     most: int = batching.get("max_size", batching.get("size", 1))
     return most
-
-
-def _gpu_facts(run: Run) -> Mapping[str, Any]:
-    facts: Mapping[str, Any] = run.meta.facts.get("meters", {}).get("gpu", {})
-    return facts

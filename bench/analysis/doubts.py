@@ -8,23 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
-
-from bench.analysis import comparability, energy, latency
+from bench.analysis import comparability, latency
 from bench.analysis.conditions import CONDITIONS
-from bench.analysis.recorded import MIN_COVERAGE, coverage, length_s, scored, series, window_of
+from bench.analysis.recorded import scored
 from bench.analysis.stats import MAX_REPEATS, minimum_count, repeats_needed
-from bench.analysis.summary import below_offered_rps
+from bench.analysis.summary import below_offered_rps, is_overloaded
 from bench.analysis.system import Doubt, SystemRuns
-from bench.analysis.validity import worst_validity
+from bench.analysis.validity import judge_device, judge_validity, worst_validity
 from bench.records import Run, Value
 from bench.units import BYTES_PER_GB, PERCENT
 
 Values = Mapping[str, Value]
 Find = Callable[[SystemRuns, Values], Doubt | None]
 
-MAX_THROTTLED_SHARE = 0.01
-MAX_DISAGREEMENT = 0.05
 MAX_HALF_WIDTH = 0.10
 MIN_REPEATS = 3
 SMALL_MODEL_BYTES = 0.5 * BYTES_PER_GB
@@ -65,8 +61,10 @@ def one_saturated_run(system: SystemRuns, values: Values) -> Doubt | None:
     throughput = values.get("throughput_requests_per_sec")
     if throughput is None or throughput.value is None:
         return None
+    searched = system.capacity is not None and system.capacity.meta.status == "complete"
+    what = "search for capacity" if searched else "saturated run"
     text = (
-        "throughput and cost rest on one saturated run each, whose interval knows nothing of the variation "
+        f"throughput and cost rest on one {what} each, whose interval knows nothing of the variation "
         "between processes"
     )
     return _doubt(system, ONE_SATURATED_RUN, text, "repeat the experiment")
@@ -117,17 +115,26 @@ def wide_interval(system: SystemRuns, values: Values) -> Doubt | None:
 
 def client(system: SystemRuns, values: Values) -> Doubt | None:
     """Doubt figures to which the harness's own shortcomings contribute."""
-    worst = worst_validity(system.measured)
+    worst = worst_validity(system.measured, judge_validity)
     if worst is None or worst.level == "VALID":
         return None
     text = f"the client is {worst.level} in its worst repeat: {worst.reasons}"
     return _doubt(system, "client", text, worst.recommendation)
 
 
+def device(system: SystemRuns, values: Values) -> Doubt | None:
+    """Doubt figures of a GPU that throttled, was changed, shared or faulty while it was measured."""
+    worst = worst_validity(system.runs, judge_device)
+    if worst is None or worst.level == "VALID":
+        return None
+    text = f"the device is {worst.level} in its worst run: {worst.reasons}"
+    return _doubt(system, "device", text, worst.recommendation)
+
+
 def saturation(system: SystemRuns, values: Values) -> Doubt | None:
     """Doubt a latency measured while more arrived than the system can answer."""
     remedy = "lower the load, or read throughput instead of latency"
-    grown = [g for g in map(latency.growth, system.measured) if g.saturated]
+    grown = [latency.growth(run) for run in system.measured if is_overloaded(run)]
     if not grown:
         capacity_rps = below_offered_rps(system)
         if capacity_rps is None:
@@ -136,74 +143,10 @@ def saturation(system: SystemRuns, values: Values) -> Doubt | None:
         return _doubt(system, "saturation", text, remedy)
     worst = max(grown, key=lambda g: g.backlog)
     text = (
-        f"the queue grew through the window in {len(grown)} of {len(system.measured)} repeats (by "
-        f"{worst.backlog:.0f} requests; latency x {worst.latency_ratio:.1f}): arrivals exceed capacity"
+        f"the queue grew through the window in {len(grown)} of {len(system.measured)} repeats "
+        f"({worst.why}): arrivals exceed capacity"
     )
     return _doubt(system, "saturation", text, remedy)
-
-
-def throttling(system: SystemRuns, values: Values) -> Doubt | None:
-    """Doubt a result during which the GPU slowed itself down."""
-    worst, cause = 0.0, ""
-    for run in system.measured:
-        for field in sorted(_fields(run)):
-            if field.startswith("throttle_") and field.endswith("_s"):
-                share = _throttled_share(run, field)
-                if share > worst:
-                    worst, cause = share, field.removeprefix("throttle_").removesuffix("_s").replace("_", " ")
-    if worst <= MAX_THROTTLED_SHARE:
-        return None
-    text = f"the GPU throttled for {worst * PERCENT:.0f} % of a window ({cause})"
-    return _doubt(system, "throttling", text, "cool the GPU or fix its clocks below the limit; run again")
-
-
-def sampler_gaps(system: SystemRuns, values: Values) -> Doubt | None:
-    """Doubt memory and power means from samples with holes."""
-    lowest, what = 1.0, ""
-    for run in system.measured:
-        for field in ("power_w", "memory_used_gb", "rss_gb"):
-            for samples in series(run, field).values():
-                covered = coverage(samples, window_of(run))
-                if covered < lowest:
-                    lowest, what = covered, field
-    if lowest >= MIN_COVERAGE:
-        return None
-    text = f"the {what} samples cover only {lowest * PERCENT:.0f} % of a window"
-    return _doubt(system, "sampler gaps", text, "lower protocol.sample_hz, or free a CPU core")
-
-
-def counter_disagrees(system: SystemRuns, values: Values) -> Doubt | None:
-    """Doubt joules when counter and power samples tell different stories."""
-    shares = [share for run in system.measured if (share := energy.disagreement(run)) is not None]
-    if not shares or max(shares) <= MAX_DISAGREEMENT:
-        return None
-    text = f"energy counter and power samples disagree by {max(shares) * PERCENT:.0f} %"
-    return _doubt(
-        system, "counter disagrees", text, "lengthen the window; vary the arrivals; check the driver"
-    )
-
-
-def short_energy_window(system: SystemRuns, values: Values) -> Doubt | None:
-    """Doubt joules from a handful of counter ticks."""
-    fewest: int | None = None
-    for run in system.measured:
-        devices = energy.metered(run)
-        for device in [] if isinstance(devices, str) else devices:
-            if device.ticks is not None:
-                fewest = device.ticks if fewest is None else min(fewest, device.ticks)
-    if fewest is None or fewest >= energy.MIN_TICKS:
-        return None
-    text = f"only {fewest} energy-counter ticks lie inside a window"
-    return _doubt(system, "short energy window", text, "lengthen protocol.window_s")
-
-
-def counter_discarded(system: SystemRuns, values: Values) -> Doubt | None:
-    """Doubt joules that had to come from power samples because the counter failed."""
-    note = values["estimated_energy_kwh_per_1k_requests"].note if values else ""
-    if "went backwards" not in note and "did not advance" not in note:
-        return None
-    text = f"the energy counter was unusable in some repeat ({note})"
-    return _doubt(system, "counter discarded", text, "check the driver; run again")
 
 
 def dirty_checkout(system: SystemRuns, values: Values) -> Doubt | None:
@@ -251,11 +194,7 @@ DOUBTS: dict[str, Find] = {
     "wide interval": wide_interval,
     ONE_SATURATED_RUN: one_saturated_run,
     "client": client,
-    "throttling": throttling,
-    "sampler gaps": sampler_gaps,
-    "counter disagrees": counter_disagrees,
-    "counter discarded": counter_discarded,
-    "short energy window": short_energy_window,
+    "device": device,
     "dirty checkout": dirty_checkout,
     "random weights": random_weights,
     "small model": small_model,
@@ -274,19 +213,3 @@ def _ending(run: Run) -> str:
 
 def _failed(system: SystemRuns) -> list[Run]:
     return [run for run in system.windows if run.meta.status != "complete"]
-
-
-def _fields(run: Run) -> set[str]:
-    import pyarrow.compute as pc
-
-    return set(pc.unique(run.telemetry.column("field")).to_pylist())
-
-
-def _throttled_share(run: Run, field: str) -> float:
-    """Return the share of the window that a cumulative throttle counter advanced by."""
-    window = window_of(run)
-    worst = 0.0
-    for samples in series(run, field).values():
-        ends = np.interp([window.start_s, window.end_s], samples.t_s, samples.values)
-        worst = max(worst, float(ends[1] - ends[0]) / length_s(window))
-    return worst

@@ -1,185 +1,122 @@
-"""Energy per request from a counter, and what to do when the counter cannot be trusted.
+"""Energy per request: joules over a span, and the requests that were served in that very span.
 
-An energy counter advances in ticks, so a window that ignores them is wrong by up to a tick at each end.
-Here the span runs from the first tick inside the window to the last, and the requests are counted in
-that very span. A counter that went backwards or stood still is discarded and the power samples are
-integrated instead, said in the reading. Joules are gross: idle power is part of serving.
+Each request counts by the share of its service inside (`recorded.served_between`). Joules are gross: idle
+power is part of serving (`idle` takes it off). What a run shared with others, or what MIG hides, has no
+energy here: it would be somebody else's. Whose joules they are, and from which meter, is `metered`'s.
 """
 
 from __future__ import annotations
 
-import math
-
 import msgspec
 import numpy as np
 
-from bench.analysis.recorded import (
-    MIN_COVERAGE,
-    Series,
-    completions_between,
-    coverage,
-    length_s,
-    on_gpu,
-    whole_series,
-    why_missing,
-    window_of,
-)
-from bench.analysis.stats import integral
-from bench.analysis.system import Reading
-from bench.records import Interval, Run
-from bench.units import PER_1K, PERCENT, joules_to_kwh
-
-MIN_TICKS = 10
-"""Fewer counter ticks than this leave the span's ends too coarse."""
+from bench.analysis.joules import SENSOR_GAIN, Energy
+from bench.analysis.metered import disagreement, metered, not_this_runs
+from bench.analysis.recorded import gpu_facts, length_s, served_between, whole_series, why_missing, window_of
+from bench.analysis.summary import over_repeats
+from bench.analysis.system import Reading, SystemRuns
+from bench.records import Interval, Run, Value
+from bench.units import PER_1K, PERCENT, joules_to_kwh, to_ms
 
 
-class Energy(msgspec.Struct, frozen=True, kw_only=True):
-    """Energy of one device over the span that was actually metered."""
-
-    joules: float
-    span: Interval
-    method: str
-    ticks: int | None = None
-
-    @property
-    def power_w(self) -> float:
-        """The mean power over the span."""
-        return self.joules / length_s(self.span)
+def per_1k(system: SystemRuns) -> Value:
+    """Return gross kWh per 1,000 requests over the repeats; its note says how it was metered."""
+    value = over_repeats(system, kwh_per_1k)
+    if value.value is None:
+        return value
+    return msgspec.structs.replace(value, note=f"{value.note}; {in_words(system)}")
 
 
 def kwh_per_1k(run: Run) -> Reading:
-    """Read gross kWh per 1,000 requests: joules ÷ requests completed in the same span."""
+    """Read gross kWh per 1,000 requests: joules ÷ requests served in the same span."""
     devices = metered(run)
     if isinstance(devices, str):
         return Reading(value=None, why=devices)
-    joules_per_request, fewest = 0.0, math.inf
+    total = np.zeros(3)
+    fewest = np.inf
     for energy in devices:
-        n = completions_between(run, energy.span.start_s, energy.span.end_s)
+        n = served_between(run, energy.span.start_s, energy.span.end_s)
         if n == 0:
-            return Reading(value=None, why="no request was completed while energy was metered")
-        joules_per_request += energy.joules / n
+            return Reading(value=None, why="no answered request was served while energy was metered")
+        total += np.array([energy.joules, energy.low, energy.high]) / n
         fewest = min(fewest, n)
-    return Reading(value=joules_to_kwh(joules_per_request) * PER_1K, n=int(fewest), how=_how(devices))
+    value, low, high = (joules_to_kwh(float(joules)) * PER_1K for joules in total)
+    return Reading(value=value, low=low, high=high, n=round(fewest), how=_how(devices))
 
 
 def mean_power_w(run: Run) -> Reading:
     """Read the mean power over the metered span, summed over the devices."""
+    return power_over(run, window_of(run))
+
+
+def power_over(run: Run, window: Interval) -> Reading:
+    """Read the mean power over a span of the run in which the sampler ran, summed over the devices."""
+    devices = metered(run, window)
+    if isinstance(devices, str):
+        return Reading(value=None, why=devices)
+    value = sum(energy.power_w for energy in devices)
+    low = sum(energy.low / length_s(energy.span) for energy in devices)
+    high = sum(energy.high / length_s(energy.span) for energy in devices)
+    return Reading(value=value, low=low, high=high, how=_how(devices))
+
+
+def peak_power_w(run: Run) -> Reading:
+    """Read the highest power sample inside the window, summed over the devices: a lower bound of the peak."""
+    if (why := not_this_runs(run)) is not None:
+        return Reading(value=None, why=why)
+    window = window_of(run)
+    for field, what in (("power_w", "power sample"), ("power_average_w", "mean of a second")):
+        inside = [samples.within(window).values for samples in whole_series(run, field).values()]
+        if inside and all(len(values) for values in inside):
+            how = f"highest {what} inside the window: a lower bound"
+            return Reading(value=sum(float(values.max()) for values in inside), how=how)
+    return Reading(value=None, why=why_missing(run, "power_w"))
+
+
+def open_percent(run: Run) -> Reading:
+    """Read half of what sampling leaves open of the joules, in %; the sensor's gain is not in it."""
     devices = metered(run)
     if isinstance(devices, str):
         return Reading(value=None, why=devices)
-    return Reading(value=sum(energy.power_w for energy in devices), how=_how(devices))
+    open_j = sum((energy.high - energy.low) / 2.0 for energy in devices)
+    return Reading(value=open_j / sum(energy.joules for energy in devices) * PERCENT)
 
 
-def metered(run: Run) -> list[Energy] | str:
-    """Return each device's energy, or the reason why the run's total is unknown.
-
-    One device that could not be metered makes the total unknown; there are no partial sums.
-    """
-    if not on_gpu(run):
-        host = _host(run)
-        return host if isinstance(host, str) else [host]
-    counters, powers = whole_series(run, "energy_j"), _powers(run)
-    uuids = sorted({*counters, *powers}, key=str)
-    if not uuids:
-        return _both_missing(run)
-    devices: list[Energy] = []
-    for uuid in uuids:
-        energy = _device(run, counters.get(uuid), powers.get(uuid))
-        if isinstance(energy, str):
-            return energy
-        devices.append(energy)
-    return devices
+def disagreement_percent(run: Run) -> Reading:
+    """Read how far the polled power lies from the counter, in %, over the counter's span."""
+    share = disagreement(run)
+    if share is None:
+        return Reading(value=None, why="counter and power were not both there to be held against each other")
+    return Reading(value=share * PERCENT)
 
 
-def from_counter(samples: Series, window: Interval) -> Energy | str:
-    """Return the energy between the first and last tick inside `window`, or why it is unusable."""
-    steps = np.diff(samples.values)
-    inside = samples.within(window)
-    before = np.count_nonzero(samples.t_s < window.start_s)
-    # Also the step into the window's first sample is looked at: a reset there is a reset.
-    own = steps[max(before - 1, 0) : before + max(len(inside.t_s) - 1, 0)]
-    if np.any(own < 0):
-        return "the energy counter went backwards"
-    changed = np.flatnonzero(steps > 0) + 1
-    ticks = changed[(samples.t_s[changed] >= window.start_s) & (samples.t_s[changed] <= window.end_s)]
-    if len(ticks) < 2:
-        return "the energy counter did not advance twice inside the window"
-    first, last = int(ticks[0]), int(ticks[-1])
-    return Energy(
-        joules=float(samples.values[last] - samples.values[first]),
-        span=Interval(start_s=float(samples.t_s[first]), end_s=float(samples.t_s[last])),
-        method="energy counter between ticks",
-        ticks=len(ticks),
-    )
+def in_words(system: SystemRuns) -> str:
+    """Return how a system's repeats were metered: source, scope, spans, ticks and what remains open."""
+    found = [device for run in system.measured for device in _list(metered(run))]
+    if not found:
+        return ""
+    sources = " / ".join(dict.fromkeys(device.source for device in found))
+    scope = next((gpu_facts(run).get("energy_scope") for run in system.measured), None)
+    spans = sorted(length_s(device.span) for device in found)
+    parts = [f"source {sources}", "" if found[0].source == "rapl" else f"scope {scope or 'gpu'}"]
+    parts.append(f"span {spans[0]:.4g} s" + ("" if len(spans) == 1 else f" to {spans[-1]:.4g} s"))
+    timed_s = [device.timed_s for device in found if device.timed_s is not None]
+    ticks_s = [device.tick_s for device in found if device.tick_s]
+    if timed_s and ticks_s:
+        how = "aligned" if all(device.aligned for device in found) else "not aligned"
+        parts.append(f"tick {to_ms(max(ticks_s)):.3g} ms timed to {to_ms(max(timed_s)):.2g} ms ({how})")
+    widest = max(device.open_share for device in found)
+    parts.append(f"sampling leaves +/- {widest * PERCENT:.2g} % open")
+    if any(device.gain for device in found):
+        parts.append(f"the sensor's gain +/- {SENSOR_GAIN * PERCENT:g} % is the same in every run on a card")
+    return ", ".join(part for part in parts if part)
 
 
-def from_power(samples: Series, window: Interval) -> Energy | str:
-    """Return the integral of the power samples over `window`, or why they do not suffice."""
-    covered = coverage(samples, window)
-    if covered < MIN_COVERAGE:
-        return f"power samples cover only {covered * PERCENT:.0f} % of the window"
-    joules = integral(samples.t_s, samples.values, window.start_s, window.end_s)
-    return Energy(joules=joules, span=window, method="power samples integrated")
-
-
-def disagreement(run: Run) -> float | None:
-    """Return how far the power samples lie from the counter over the counter's own span, as a share.
-
-    None where either is missing: then there is nothing to check.
-    """
-    window = window_of(run)
-    counters, powers = whole_series(run, "energy_j"), _powers(run)
-    worst: float | None = None
-    for uuid in counters.keys() & powers.keys():
-        counted = from_counter(counters[uuid], window)
-        if isinstance(counted, str) or counted.joules <= 0:
-            continue
-        polled = from_power(powers[uuid], counted.span)
-        if not isinstance(polled, str):
-            worst = max(worst or 0.0, abs(polled.joules / counted.joules - 1.0))
-    return worst
-
-
-def _device(run: Run, counter: Series | None, power: Series | None) -> Energy | str:
-    window = window_of(run)
-    counted = why_missing(run, "energy_j") if counter is None else from_counter(counter, window)
-    if not isinstance(counted, str):
-        return counted
-    polled = why_missing(run, "power_w") if power is None else from_power(power, window)
-    if isinstance(polled, str):
-        return _joined(counted, polled)
-    return msgspec.structs.replace(polled, method=f"{polled.method} ({counted})")
-
-
-def _host(run: Run) -> Energy | str:
-    """Return the CPU packages' (and, where counted, the DRAM's) energy."""
-    package = whole_series(run, "rapl_package_j").get(None)
-    if package is None:
-        return f"no GPU in use, and the CPU's energy cannot be read ({why_missing(run, 'rapl_package_j')})"
-    energy = from_counter(package, window_of(run))
-    if isinstance(energy, str):
-        return energy.replace("energy counter", "RAPL package counter")
-    dram = whole_series(run, "rapl_dram_j").get(None)
-    if dram is None:
-        return msgspec.structs.replace(energy, method="RAPL packages, without DRAM; the whole host's")
-    ends = np.interp([energy.span.start_s, energy.span.end_s], dram.t_s, dram.values)
-    if ends[1] < ends[0]:
-        return "the RAPL DRAM counter went backwards"
-    joules = energy.joules + float(ends[1] - ends[0])
-    return msgspec.structs.replace(energy, joules=joules, method="RAPL packages + DRAM; the whole host's")
-
-
-def _powers(run: Run) -> dict[str | None, Series]:
-    return whole_series(run, "power_w") or whole_series(run, "power_average_w")
-
-
-def _both_missing(run: Run) -> str:
-    return _joined(why_missing(run, "energy_j"), why_missing(run, "power_w"))
-
-
-def _joined(first: str, second: str) -> str:
-    return first if first == second else f"{first}; {second}"
+def _list(devices: list[Energy] | str) -> list[Energy]:
+    return [] if isinstance(devices, str) else devices
 
 
 def _how(devices: list[Energy]) -> str:
-    return " / ".join(sorted({f"gross, {energy.method}" for energy in devices}))
+    return " / ".join(
+        sorted({f"gross, {d.method}" + (f" ({d.instead})" if d.instead else "") for d in devices})
+    )

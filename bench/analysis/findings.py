@@ -145,7 +145,7 @@ def _grids(comparison: Comparison) -> str:
     return (
         f"CO2e depends on the grid: {'saves' if direction == 'better' else 'adds'} "
         f"{_kg(energy, low.kg_co2e_per_kwh)} kg a day in {low.name} ({low.kg_co2e_per_kwh:g} kg/kWh), "
-        f"{_kg(energy, high.kg_co2e_per_kwh)} kg in {high.name} ({high.kg_co2e_per_kwh:g}); PUE 1."
+        f"{_kg(energy, high.kg_co2e_per_kwh)} kg in {high.name} ({high.kg_co2e_per_kwh:g}), without a PUE."
     )
 
 

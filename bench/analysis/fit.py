@@ -85,7 +85,7 @@ def fit_law(runs: Sequence[Run]) -> Fit:
         raise ResultError("there is no run to fit a law to")
     system = runs[0].meta.config["systems"][runs[0].meta.system]
     style = style_of(system)
-    chunk = _table(system.get("batching", "none")).get("prefill_chunk") if style != "static" else None
+    chunk = _prefill_chunk(system, style)
     jobs = [_iterations(run, style, chunk) for run in runs]
     iterations = together(jobs)
     name = runs[0].meta.system
@@ -170,11 +170,22 @@ def _rows(it: Iterations) -> tuple[int, int]:
     return (int(rows.min()), int(rows.max())) if len(rows) else (0, 0)
 
 
+def iterations_of(run: Run) -> Iterations:
+    """Return the prefills and decode steps of a run after its warm-up, however its engine shares them."""
+    system = run.meta.config["systems"][run.meta.system]
+    style = style_of(system)
+    return _iterations(run, style, _prefill_chunk(system, style))
+
+
 def style_of(system: Mapping[str, Any]) -> Style:
     """Return how requests share the engine of a system as configured (see `bench.model.fake`)."""
     if _table(system.get("engine", "generate"))["kind"] == "generate":
         return "static"
     return "alternating" if system.get("compile") else "steps"
+
+
+def _prefill_chunk(system: Mapping[str, Any], style: Style) -> int | None:
+    return None if style == "static" else _table(system.get("batching", "none")).get("prefill_chunk")
 
 
 def _iterations(run: Run, style: Style, chunk: int | None) -> Iterations:

@@ -51,13 +51,14 @@ def judge(comparison: Comparison, objectives: Objectives, quality: Quality) -> t
 
 
 def client(comparison: Comparison) -> tuple[Gate, ...]:
-    """Judge whether the harness itself kept up in both; no gate where no run says, as with bare CSVs."""
+    """Judge whether client and device were sound in both; no gate where no run says, as with bare CSVs."""
     sides = [side for side in (comparison.baseline, comparison.optimized) if side.client is not None]
     faulty = [side for side in sides if side.client is not None and side.client.level == "INVALID"]
     if faulty:
         text = "; ".join(f"{side.name}: {side.client.reasons}" for side in faulty if side.client)
         settle = "; ".join(dict.fromkeys(side.client.recommendation for side in faulty if side.client))
-        return (Gate(name=CLIENT, outcome="unclear", text=f"the client is INVALID: {text}", settle=settle),)
+        whose = " and ".join(dict.fromkeys(side.client.whose for side in faulty if side.client))
+        return (Gate(name=CLIENT, outcome="unclear", text=f"the {whose} is INVALID: {text}", settle=settle),)
     text = "; ".join(
         f"{side.name}: {side.client.level}" + (f" ({side.client.reasons})" if side.client.faults else "")
         for side in sides

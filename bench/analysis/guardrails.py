@@ -108,11 +108,12 @@ def _point_values(comparison: Comparison) -> str:
 def _one_saturated_run(comparison: Comparison, effects: Sequence[Effect]) -> str:
     """Return what a benefit calls for that only the one saturated run of each system shows."""
     gains = [effect for effect in effects if effect.name in BENEFITS and effect.kind == "benefit"]
-    once = any(doubt.key == ONE_SATURATED_RUN for doubt in comparison.doubts)
+    once = [doubt.text for doubt in comparison.doubts if doubt.key == ONE_SATURATED_RUN]
     if not once or not gains or any(effect.name not in FROM_SATURATED_RUN for effect in gains):
         return ""
     what = " and ".join(effect.label for effect in gains)
-    return f"The only benefit ({what}) rests on one saturated run per system: repeat the experiment."
+    run = "search" if "search" in once[0] else "saturated run"
+    return f"The only benefit ({what}) rests on one {run} per system: repeat the experiment."
 
 
 def _uncompared(row: Row) -> str:

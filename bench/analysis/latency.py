@@ -32,7 +32,11 @@ GROWTH_SHARE = 0.05
 GROWTH_REQUESTS = 5.0
 """… and by at least this many requests from the first third of the window to the last …"""
 LATENCY_GROWTH = 1.5
-"""… while the median latency of the last third is this many times that of the first."""
+"""… while the median latency of the last third is this many times that of the first …"""
+LITTLE_EXCESS = 1.1
+"""… or there are this many times the requests in the system that Little's law finds in the answers …"""
+LATENCY_RISE = 1.1
+"""… and that ratio is above this: where it is one, the system is only being filled."""
 
 Read = Callable[[Run], Reading]
 NO_REQUESTS = "no request was due inside the window"
@@ -42,12 +46,25 @@ class Growth(msgspec.Struct, frozen=True, kw_only=True):
     """How the queue developed from the first to the last third of the window.
 
     `backlog` is the growth of the number of requests in the system, `latency_ratio` the last third's
-    median latency over the first's (infinite where the last third mostly failed).
+    median latency over the first's (infinite where the last third mostly failed). `in_system` is how many
+    were in the system on average. `little` is that over the answers per second times their mean latency,
+    which Little's law L = λW makes one wherever as many leave as come; where the queue grows it is offered
+    over served. None without any answer.
     """
 
     backlog: float
     latency_ratio: float
+    in_system: float
+    little: float | None
     saturated: bool
+
+    @property
+    def why(self) -> str:
+        """How the queue grew, in words."""
+        text = f"by {self.backlog:.0f} requests; latency x {self.latency_ratio:.1f}"
+        if self.little is not None and self.little > LITTLE_EXCESS:
+            text += f"; {self.little:.2f} times as many in the system as Little's law allows"
+        return text
 
 
 def latency_ms(share: float) -> Read:
@@ -162,6 +179,8 @@ def goodput_rps(run: Run, objectives: Objectives) -> Reading:
     """
     if objectives.p95_latency_ms is None:
         return Reading(value=None, why="no latency objective is set")
+    if (why := why_cut_short(run)) is not None:
+        return Reading(value=None, why=why)
     rows = scored(run)
     good = int(np.count_nonzero(rows.latency_s * MS_PER_S <= objectives.p95_latency_ms))
     how = f"within {objectives.p95_latency_ms:g} ms"
@@ -170,10 +189,21 @@ def goodput_rps(run: Run, objectives: Objectives) -> Reading:
 
 def error_rate(run: Run) -> Reading:
     """Read the share of scored requests that failed, timed out or were rejected."""
+    if (why := why_cut_short(run)) is not None:
+        return Reading(value=None, why=why)
     rows = scored(run)
     if rows.n == 0:
         return Reading(value=None, why=NO_REQUESTS)
     return Reading(value=1.0 - float(rows.ok.mean()), n=rows.n, how=_failures(rows))
+
+
+def why_cut_short(run: Run) -> str | None:
+    """Return why a window was ended before its time, and its requests with it; None where it was not.
+
+    What was turned away then says nothing of how the system would have ended it.
+    """
+    why = run.meta.facts.get("stopped_early")
+    return None if not why else f"the window was ended early, as {why}"
 
 
 def growth(run: Run) -> Growth:
@@ -188,7 +218,25 @@ def growth(run: Run) -> Growth:
     # The thirds' centres lie two thirds of the window apart.
     offered = rows.n * 2.0 / 3.0
     grown = backlog >= GROWTH_REQUESTS and backlog > GROWTH_SHARE * offered
-    return Growth(backlog=backlog, latency_ratio=ratio, saturated=grown and ratio > LATENCY_GROWTH)
+    in_system = _backlog(run, window.start_s, window.end_s)
+    little = _little(run, in_system)
+    violated = little is not None and little > LITTLE_EXCESS and ratio > LATENCY_RISE
+    return Growth(
+        backlog=backlog,
+        latency_ratio=ratio,
+        in_system=in_system,
+        little=little,
+        saturated=grown and (ratio > LATENCY_GROWTH or violated),
+    )
+
+
+def _little(run: Run, in_system: float) -> float | None:
+    """Return L / λW of the window, with λ and W of what was answered inside it; None where nothing was."""
+    window = window_of(run)
+    inside = answered_between(run, window.start_s, window.end_s)
+    latency_s = (column(run.requests, "done_s") - column(run.requests, "due_s"))[inside]
+    total_s = float(latency_s.sum())
+    return in_system * length_s(window) / total_s if total_s > 0 else None
 
 
 def _backlog(run: Run, start_s: float, end_s: float) -> float:

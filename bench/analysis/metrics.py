@@ -12,12 +12,25 @@ from typing import Literal
 
 import msgspec
 
-from bench.analysis import batching, cost, energy, latency, memory, quality, summary, waste
+from bench.analysis import (
+    batching,
+    capacity,
+    carbon,
+    cost,
+    energy,
+    idle,
+    latency,
+    memory,
+    quality,
+    summary,
+    utilisation,
+    waste,
+)
 from bench.analysis.batching import batching_of
 from bench.analysis.comparability import context_of
 from bench.analysis.doubts import find_doubts
 from bench.analysis.recorded import engine_facts
-from bench.analysis.system import Assumed, MetricSet, Reading, SystemRuns
+from bench.analysis.system import Assumed, MetricSet, Reading, SystemRuns, Validity
 from bench.analysis.validity import worst_validity
 from bench.config import Objectives
 from bench.records import Run, Value
@@ -29,6 +42,7 @@ NVML = "docs/method.md, Energy and memory"
 TOKENS = "vLLM, benchmarks/serve.py (TTFT, TPOT, ITL)"
 COORDINATED = "G. Tene, How NOT to Measure Latency (latency from the due time)"
 QUALITY = "llama.cpp, tools/perplexity (KL divergence, same top token)"
+ROOFLINE = "S. Williams et al., Roofline (CACM 52, 2009)"
 OWN = "bench"
 
 
@@ -63,24 +77,44 @@ def _offline(measure: Callable[[SystemRuns], Value]) -> Measure:
 
 
 def _throughput(system: SystemRuns, assumed: Assumed, objectives: Objectives) -> Value:
-    """Capacity: until a capacity search exists, the offline throughput, said in the note."""
+    return capacity.throughput(system, objectives)
+
+
+def _saturated(system: SystemRuns, assumed: Assumed, objectives: Objectives) -> Value:
     return summary.offline_rps(system)
 
 
+def _stable(system: SystemRuns, assumed: Assumed, objectives: Objectives) -> Value:
+    return capacity.stable_rps(system, objectives)
+
+
 def _cost(system: SystemRuns, assumed: Assumed, objectives: Objectives) -> Value:
-    return cost.sustained(summary.offline_rps(system), assumed)
+    return cost.sustained(_throughput(system, assumed, objectives), assumed)
 
 
 def _provisioned(system: SystemRuns, assumed: Assumed, objectives: Objectives) -> Value:
-    return cost.provisioned(summary.offline_rps(system), assumed)
+    return cost.provisioned(_throughput(system, assumed, objectives), assumed)
+
+
+def _replicas(system: SystemRuns, assumed: Assumed, objectives: Objectives) -> Value:
+    return cost.replicas(_throughput(system, assumed, objectives), assumed)
+
+
+def _fleet_utilisation(system: SystemRuns, assumed: Assumed, objectives: Objectives) -> Value:
+    return cost.fleet_utilisation(_throughput(system, assumed, objectives), assumed)
 
 
 def _energy(system: SystemRuns, assumed: Assumed, objectives: Objectives) -> Value:
-    return summary.over_repeats(system, energy.kwh_per_1k)
+    return energy.per_1k(system)
 
 
 def _carbon(system: SystemRuns, assumed: Assumed, objectives: Objectives) -> Value:
-    return cost.carbon(summary.over_repeats(system, energy.kwh_per_1k), assumed)
+    return carbon.operational(_energy(system, assumed, objectives), assumed)
+
+
+def _sci(system: SystemRuns, assumed: Assumed, objectives: Objectives) -> Value:
+    throughput = _throughput(system, assumed, objectives)
+    return carbon.sci(_energy(system, assumed, objectives), throughput, assumed)
 
 
 def _goodput(system: SystemRuns, assumed: Assumed, objectives: Objectives) -> Value:
@@ -118,8 +152,9 @@ METRICS: dict[str, Metric] = {
     ),
     "throughput_requests_per_sec": Metric(
         "throughput", "requests/s", "higher", 4,
-        "Capacity. Until a capacity search exists: the offline (saturated) throughput.",
-        "MLPerf Inference, Offline scenario", _throughput, windowed=False,
+        "Capacity: the highest steady rate at which the objectives hold and the queue is stable, by search; "
+        "without a search the offline (saturated) throughput.",
+        "docs/method.md, Capacity", _throughput, windowed=False,
     ),
     "average_memory_gb": Metric(
         "average memory", "GB", "lower", 4,
@@ -133,7 +168,7 @@ METRICS: dict[str, Metric] = {
     ),
     "estimated_energy_kwh_per_1k_requests": Metric(
         "energy per 1k", "kWh", "lower", 4,
-        "Gross energy between two counter ticks / requests completed between them * 1000 / 3.6e6.",
+        "Gross energy between two counter ticks / requests served between them * 1000 / 3.6e6.",
         NVML, _energy,
     ),
     "p90_latency_ms": Metric(
@@ -180,6 +215,16 @@ METRICS: dict[str, Metric] = {
         "offline output", "tokens/s", "higher", 4, "Output tokens/s of the saturated run.",
         "MLPerf Inference, Offline scenario", _offline(summary.offline_tokens_per_s), windowed=False,
     ),
+    "saturated_requests_per_sec": Metric(
+        "saturated", "requests/s", "higher", 4,
+        "Offline throughput: requests answered per second with more waiting than can run; no objective.",
+        "MLPerf Inference, Offline scenario", _saturated, windowed=False,
+    ),
+    "stable_requests_per_sec": Metric(
+        "stable", "requests/s", "higher", 4,
+        "Highest rate of the capacity search at which the queue did not grow, whatever the objectives.",
+        OWN, _stable, windowed=False,
+    ),
     "goodput_requests_per_sec": Metric(
         "goodput", "requests/s", "higher", 4,
         "Requests answered within the latency objective / window length; failures count as bad.",
@@ -203,23 +248,87 @@ METRICS: dict[str, Metric] = {
         "torch peak allocated", "GB", "lower", 4, "torch.cuda.max_memory_allocated: tensors only.",
         "PyTorch, CUDA memory management", _highest(memory.torch_peak_gb), windowed=False,
     ),
+    "torch_peak_reserved_gb": Metric(
+        "torch peak reserved", "GB", "lower", 4,
+        "torch.cuda.max_memory_reserved: what its allocator kept from everybody else.",
+        "PyTorch, CUDA memory management", _highest(memory.torch_reserved_gb), windowed=False,
+    ),
+    "non_torch_memory_gb": Metric(
+        "non-torch memory", "GB", "lower", 4,
+        "Highest device memory in use - in use before loading - torch peak reserved: context and libraries.",
+        NVML, _window(memory.non_torch_gb),
+    ),
     "kv_cache_gb": Metric(
         "KV cache", "GB", "lower", 4, "Most bytes that the cache object held; the note has the formula's.",
         OWN, _highest(memory.kv_cache_gb), windowed=False,
+    ),
+    "kv_in_use_gb": Metric(
+        "KV cache in use", "GB", None, 4,
+        "Time-weighted mean of the tokens in context * bytes per token; set by the load.",
+        OWN, _window(memory.kv_in_use_gb),
     ),
     "mean_power_w": Metric(
         "mean power", "W", None, 4, "Energy / duration of the metered span; a means, not an end.",
         NVML, _window(energy.mean_power_w),
     ),
+    "peak_power_w": Metric(
+        "peak power", "W", None, 4, "Highest power sample inside the window; a lower bound of the peak.",
+        NVML, _window(energy.peak_power_w),
+    ),
+    "idle_cold_w": Metric(
+        "idle, cold", "W", None, 4, "Mean power before the model is loaded, while polled.",
+        NVML, _offline(idle.cold), windowed=False,
+    ),
+    "idle_resident_w": Metric(
+        "idle, resident", "W", None, 4,
+        "Mean power with the model in memory and no request, while polled; of before and after the traffic.",
+        NVML, _window(idle.resident_w),
+    ),
+    "net_energy_kwh_per_1k_requests": Metric(
+        "net energy per 1k", "kWh", "lower", 4,
+        "(Energy - resident idle power * duration) / requests * 1000 / 3.6e6; never clamped.",
+        NVML, _window(idle.net_kwh_per_1k),
+    ),
+    "active_energy_share": Metric(
+        "active energy", "", None, 3, "Share of the energy above resident idle: net / gross.",
+        NVML, _window(idle.active_share),
+    ),
+    "energy_open_percent": Metric(
+        "energy left open", "%", None, 3,
+        "Half of what sampling leaves open of the joules of one repeat; the sensor's gain is not in it.",
+        NVML, _window(energy.open_percent),
+    ),
+    "energy_disagreement_percent": Metric(
+        "counter vs power", "%", None, 3,
+        "Difference between the polled power and the counter over the counter's span; a check for faults.",
+        NVML, _window(energy.disagreement_percent),
+    ),
     "cost_provisioned_per_1k_requests_usd": Metric(
         "provisioned per 1k", "USD", "lower", 4,
         "1000 * replicas * GPUs * USD per GPU-hour * 24 / requests a day; "
-        "replicas = ceil(peak rate / (throughput * headroom)).",
+        "replicas = max(least, ceil(peak rate / (throughput * headroom))) + spare.",
         OWN, _provisioned, windowed=False,
     ),
+    "replicas": Metric(
+        "replicas", "", "lower", 3,
+        "Replicas rented around the clock for the daily volume, as in the provisioned cost.",
+        OWN, _replicas, windowed=False,
+    ),
+    "fleet_utilisation": Metric(
+        "fleet utilisation", "", None, 3,
+        "Mean rate / (replicas * throughput): sustained over provisioned cost.",
+        OWN, _fleet_utilisation, windowed=False,
+    ),
     "co2e_kg_per_1k_requests": Metric(
-        "CO2e per 1k", "kg", "lower", 4, "Energy * PUE * kg CO2e per kWh (operational).",
+        "CO2e per 1k", "kg", "lower", 4,
+        "Energy * kg CO2e per kWh where the machine stands (operational, location-based), times the PUE "
+        "where one is stated.",
         "ISO/IEC 21031 (SCI), without embodied share", _carbon,
+    ),
+    "sci_kg_per_1k_requests": Metric(
+        "SCI per 1k", "kg", "lower", 4,
+        "Operational CO2e + the making of the provisioned GPUs / their life * the time reserved.",
+        "ISO/IEC 21031 (SCI)", _sci,
     ),
     "mean_batch_size": Metric(
         "mean batch size", "", None, 3,
@@ -266,6 +375,26 @@ METRICS: dict[str, Metric] = {
         "99th percentile of sent - due: the harness's own lateness, part of the latency.",
         OWN, _window(latency.dispatch_lag_ms(0.99)),
     ),
+    "decode_floor_ms": Metric(
+        "decode floor", "ms", None, 4,
+        "Mean over the decode steps of (weights + KV cache of the context) / memory bandwidth.",
+        ROOFLINE, _offline(utilisation.decode_floor_ms),
+    ),
+    "prefill_floor_ms": Metric(
+        "prefill floor", "ms", None, 4,
+        "Mean over the passes with a prefill of max(operations / peak, weights / memory bandwidth).",
+        ROOFLINE, _offline(utilisation.prefill_floor_ms),
+    ),
+    "decode_mbu": Metric(
+        "MBU decode", "", None, 3,
+        "Bytes that the decode steps must read / (their time * memory bandwidth).",
+        ROOFLINE, _offline(utilisation.decode_mbu),
+    ),
+    "prefill_mfu": Metric(
+        "MFU prefill", "", None, 3,
+        "Operations of the passes with a prefill / (their time * peak of dense products).",
+        "PaLM (2022), appendix B", _offline(utilisation.prefill_mfu),
+    ),
     "perplexity": Metric(
         "perplexity", "", "lower", 5, "exp(mean negative log-likelihood) of held-out text, teacher-forced.",
         "Hugging Face, Perplexity of fixed-length models", _offline(quality.perplexity), windowed=False,
@@ -310,25 +439,25 @@ def metric_set(system: SystemRuns, assumed: Assumed, objectives: Objectives, *, 
         jobs=system.jobs,
         saturated=summary.why_saturated(system) is not None,
         p95_unbounded=any(latency.is_unbounded(run, 0.95) for run in system.measured),
-        client=worst_validity(system.measured),
+        client=worst_validity(system.runs),
         batching=batching_of(system),
-        doubts=find_doubts(system, values),
+        doubts=(*find_doubts(system, values), *([old] if (old := cost.old_price(system, assumed)) else [])),
     )
 
 
 def summarize(system: SystemRuns, assumed: Assumed, objectives: Objectives) -> dict[str, Value]:
     """Return every metric of one system, in the table's order; what is missing says why.
 
-    Where the client of any repeat was INVALID, the note of every windowed one says so: a figure must not be
-    read without that, wherever it goes.
+    Where the client or the device of any repeat was INVALID, the note of every windowed one says so, and
+    where it was that of another job, that of the others: a figure must not be read without that.
     """
     values = {name: metric.measure(system, assumed, objectives) for name, metric in METRICS.items()}
-    client = worst_validity(system.measured)
-    if client is None or not client.warning:
-        return values
-    return {
-        name: msgspec.structs.replace(value, note=f"{value.note}; {client.warning}")
-        if METRICS[name].windowed
-        else value
-        for name, value in values.items()
-    }
+    others = [run for run in system.runs if run.meta.window is None]
+    warned = {True: worst_validity(system.measured), False: worst_validity(others)}
+    return {name: _warned(value, warned[METRICS[name].windowed]) for name, value in values.items()}
+
+
+def _warned(value: Value, validity: Validity | None) -> Value:
+    if validity is None or not validity.warning:
+        return value
+    return msgspec.structs.replace(value, note=f"{value.note}; {validity.warning}")

@@ -44,15 +44,21 @@ class Scored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Series(msgspec.Struct, frozen=True):
-    """One telemetry field of one device over time."""
+    """One telemetry field of one device over time; `read_s` is what each read took, around its `t_s`."""
 
     t_s: Array
     values: Array
+    read_s: Array | None = None
 
     def within(self, window: Interval) -> Series:
         """Return the samples inside `window`, its ends included."""
         inside = (self.t_s >= window.start_s) & (self.t_s <= window.end_s)
-        return Series(self.t_s[inside], self.values[inside])
+        read_s = None if self.read_s is None else self.read_s[inside]
+        return Series(self.t_s[inside], self.values[inside], read_s)
+
+    def earlier(self, by_s: float) -> Series:
+        """Return the same values as of `by_s` before."""
+        return Series(self.t_s - by_s, self.values, self.read_s)
 
 
 def window_of(run: Run) -> Interval:
@@ -66,6 +72,29 @@ def engine_facts(run: Run) -> Mapping[str, Any]:
     """Return what the engine said of itself after the traffic; empty where it was not asked."""
     facts: Mapping[str, Any] = run.meta.facts.get("engine") or {}
     return facts
+
+
+def every_gpu(run: Run) -> list[Mapping[str, Any]]:
+    """Return what each GPU's meter said of itself and its GPU; empty where there was none."""
+    meters: Mapping[str, Any] = run.meta.facts.get("meters") or {}
+    return [facts for name, facts in meters.items() if name.startswith("gpu") and facts]
+
+
+def gpu_facts(run: Run, uuid: str | None = None) -> Mapping[str, Any]:
+    """Return what the meter of the GPU named by `uuid` said, else that of the first; empty without one."""
+    found = every_gpu(run)
+    named = [facts for facts in found if uuid is not None and facts.get("uuid") == uuid]
+    return next(iter([*named, *found]), {})
+
+
+def span_of(run: Run) -> Interval | None:
+    """Return the span in which a job's figures were made: its window, or its saturated part."""
+    if run.meta.window is not None:
+        return run.meta.window
+    start_s, end_s = run.meta.facts.get("offline_started_s"), run.meta.facts.get("offline_ended_s")
+    if start_s is None or end_s is None or end_s <= start_s:
+        return None
+    return Interval(start_s=start_s, end_s=end_s)
 
 
 def length_s(window: Interval) -> float:
@@ -111,6 +140,23 @@ def completions_between(run: Run, start_s: float, end_s: float) -> int:
     return int(np.count_nonzero(answered_between(run, start_s, end_s)))
 
 
+def served_between(run: Run, start_s: float, end_s: float) -> float:
+    """Return how many answered requests a span served: each counts by the share of its service inside.
+
+    Service is from admission to the answer. Energy is drawn while a request is served, not at the moment
+    of its answer: counting answers would be off by a batch at either end. The shares of consecutive spans
+    sum to one, so no request counts twice or not at all.
+    """
+    from_s, to_s = column(run.requests, "admitted_s"), column(run.requests, "done_s")
+    known = is_ok(run.requests) & np.isfinite(to_s)
+    from_s, to_s = from_s[known], to_s[known]
+    from_s = np.where(np.isfinite(from_s), np.minimum(from_s, to_s), to_s)
+    inside_s = np.clip(np.minimum(to_s, end_s) - np.maximum(from_s, start_s), 0.0, None)
+    took_s = to_s - from_s
+    at_once = (to_s > start_s) & (to_s <= end_s)  # of a service without length
+    return float(np.where(took_s > 0, inside_s / np.where(took_s > 0, took_s, 1.0), at_once).sum())
+
+
 def series(run: Run, field: str) -> dict[str | None, Series]:
     """Return a telemetry field by GPU UUID (None for the host), ordered by time; {} when absent."""
     import pyarrow.compute as pc
@@ -120,7 +166,7 @@ def series(run: Run, field: str) -> dict[str | None, Series]:
     for uuid in pc.unique(table.column("gpu_uuid")).to_pylist():
         same = pc.field("gpu_uuid").is_null() if uuid is None else pc.field("gpu_uuid") == uuid
         rows = table.filter(same)
-        found[uuid] = Series(column(rows, "t_s"), column(rows, "value"))
+        found[uuid] = Series(column(rows, "t_s"), column(rows, "value"), column(rows, "read_s"))
     return found
 
 
@@ -129,12 +175,23 @@ def whole_series(run: Run, field: str) -> dict[str | None, Series]:
     return {} if field in run.meta.missing else series(run, field)
 
 
-def coverage(samples: Series, window: Interval) -> float:
-    """Return the share of `window` without gaps of more than three sampling periods."""
+def declared_period_s(run: Run, field: str) -> float | None:
+    """Return the period at which the sampler was to read `field`; None where the run does not say."""
+    period_s: float | None = (run.meta.facts.get("sampler") or {}).get("period_s", {}).get(field)
+    return period_s or None
+
+
+def coverage(samples: Series, window: Interval, period_s: float | None = None) -> float:
+    """Return the share of `window` without gaps of more than three sampling periods.
+
+    Without the declared `period_s` it is the median of the gaps, which tells nothing of a sampler that was
+    slow throughout, and which dense reading at the edges would bias.
+    """
     inside = samples.within(window).t_s
     if len(inside) < 2:
         return 0.0
-    period_s = float(np.median(np.diff(inside)))
+    if period_s is None:
+        period_s = float(np.median(np.diff(inside)))
     gaps = np.diff(np.concatenate(([window.start_s], inside, [window.end_s])))
     lost_s = float(gaps[gaps > GAP_PERIODS * period_s].sum())
     return 1.0 - lost_s / length_s(window)

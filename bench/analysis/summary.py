@@ -14,7 +14,7 @@ import numpy as np
 from bench.analysis.latency import Read, growth
 from bench.analysis.numbers import shown
 from bench.analysis.recorded import column, is_ok
-from bench.analysis.stats import Array, mean_interval, rate_interval
+from bench.analysis.stats import Array, Estimate, mean_interval, rate_interval
 from bench.analysis.system import Reading, SystemRuns, missing
 from bench.records import Run, Value
 
@@ -77,14 +77,19 @@ def offline_tokens_per_s(system: SystemRuns) -> Value:
 def why_saturated(system: SystemRuns) -> str | None:
     """Return why a system cannot carry the common rate; None where it can, or was not seen at it.
 
-    Its queue grew through the window in most repeats. Or, which a short window cannot show, more is
-    offered than it answers when saturated.
+    Its queue grew through the window in most repeats, or so fast that the window was ended early. Or, which a
+    short window cannot show, more is offered than it answers when saturated.
     """
     runs = system.measured
-    if 2 * sum(growth(run).saturated for run in runs) > len(runs):
+    if 2 * sum(is_overloaded(run) for run in runs) > len(runs):
         return "the queue grew through the window"
     capacity_rps = below_offered_rps(system)
     return None if capacity_rps is None else f"it answers at most {capacity_rps:.3g} when saturated"
+
+
+def is_overloaded(run: Run) -> bool:
+    """Say whether a repeat's queue grew through its window, or so fast that the window was ended early."""
+    return bool(run.meta.facts.get("stopped_early")) or growth(run).saturated
 
 
 def below_offered_rps(system: SystemRuns) -> float | None:
@@ -122,7 +127,9 @@ def origin(run: Run) -> str:
 def _combined(runs: Sequence[Run], readings: list[Reading], load: str) -> Value:
     if (lack := _lack(readings)) is not None:
         return lack
-    estimate = mean_interval([reading.value for reading in readings if reading.value is not None])
+    estimate = _widened(
+        mean_interval([reading.value for reading in readings if reading.value is not None]), readings
+    )
     hows = list(dict.fromkeys(reading.how for reading in readings if reading.how))
     counted = [reading.n for reading in readings if reading.n is not None]
     parts = [origin(runs[0]), load, " / ".join(hows)]
@@ -142,6 +149,19 @@ def _combined(runs: Sequence[Run], readings: list[Reading], load: str) -> Value:
         n=estimate.n,
         note="; ".join(part for part in parts if part),
     )
+
+
+def _widened(estimate: Estimate, readings: Sequence[Reading]) -> Estimate:
+    """Return the interval of the repeats, wider by what their meters leave open of each on average.
+
+    Added in full and not in quadrature: a meter that errs may err the same way in every repeat.
+    """
+    if estimate.low is None or estimate.high is None:
+        return estimate
+    below = [r.value - r.low for r in readings if r.value is not None and r.low is not None]
+    above = [r.high - r.value for r in readings if r.value is not None and r.high is not None]
+    low, high = sum(below) / len(readings), sum(above) / len(readings)
+    return Estimate(estimate.mean, estimate.low - low, estimate.high + high, estimate.n)
 
 
 def _lack(readings: list[Reading]) -> Value | None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from bench.config import Embodied
 from bench.records import Run, Value
 from bench.units import to_ms
 
@@ -20,11 +21,12 @@ MIN_P99 = 100
 
 
 class SystemRuns(msgspec.Struct, frozen=True, kw_only=True):
-    """One system's jobs; `offline` is None where the saturated run was not made."""
+    """One system's jobs; `offline` and `capacity` are None where that job was not made."""
 
     name: str
     offline: Run | None
     windows: list[Run]
+    capacity: Run | None = None
 
     @property
     def measured(self) -> list[Run]:
@@ -33,9 +35,9 @@ class SystemRuns(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def runs(self) -> list[Run]:
-        """Every completed job: the saturated one first."""
-        offline = [self.offline] if self.offline and self.offline.meta.status == "complete" else []
-        return [*offline, *self.measured]
+        """Every completed job: the saturated one first, then the capacity search."""
+        first = [run for run in (self.offline, self.capacity) if run and run.meta.status == "complete"]
+        return [*first, *self.measured]
 
     @property
     def jobs(self) -> Jobs:
@@ -53,27 +55,41 @@ class SystemRuns(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Assumed(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures that are assumed, never measured (see `config.Assumptions`), with the price resolved.
+    """Figures that are assumed, never measured (see `config.Assumptions`), with price and grid resolved.
 
-    `gpus` is the number of GPUs that one replica of the system occupies.
+    `gpus` is the number of GPUs that one replica of the system occupies. A price that was looked up has
+    `price_looked_up`, and `price_date` if the table dates it. `grid` says where the intensity is from. The
+    `_range`s are [low, high] for the sensitivity band, None where nothing gives one.
     """
 
     usd_per_gpu_hour: Value
     requests_per_day: float
-    kg_co2e_per_kwh: float = 0.40
-    pue: float = 1.0
+    price_looked_up: bool = False
+    price_date: str | None = None
+    usd_per_gpu_hour_range: tuple[float, float] | None = None
+    kg_co2e_per_kwh: float | None = None
+    kg_co2e_per_kwh_range: tuple[float, float] | None = None
+    grid: str | None = None
+    pue: float | None = None
+    embodied: Embodied | None = None
     headroom: float = 0.7
     peak_to_mean: float = 1.0
+    min_replicas: int = 1
+    spare_replicas: int = 0
     gpus: int = 1
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """One figure of one run, before the repeats are put together.
 
-    `n` counts the requests behind it, `how` says how it was obtained, `why` why `value` is None.
+    `n` counts the requests behind it, `how` says how it was obtained, `why` why `value` is None. `low` and
+    `high` bound what the meter leaves open of it, where it says so: they hold for this run alone, and what
+    runs differ by comes on top.
     """
 
     value: float | None
+    low: float | None = None
+    high: float | None = None
     n: int | None = None
     how: str = ""
     why: str = ""
@@ -124,11 +140,15 @@ class Lag(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """What was wrong with the client: how bad, `what: figure and limit`, and what would remove it."""
+    """What was wrong: how bad, `what: figure and limit`, what would remove it, and with whom.
+
+    The client is the harness itself, which sends; the device is the GPU with its meter.
+    """
 
     level: Level
     text: str
     remedy: str
+    of: Literal["client", "device"] = "client"
 
     @property
     def what(self) -> str:
@@ -137,7 +157,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Validity(msgspec.Struct, frozen=True, kw_only=True):
-    """The verdict on the client of one repeat (see `validity`); the level is that of the worst fault.
+    """The verdict on the client and the device of one run (see `validity`, `device`), by the worst fault.
 
     `due` requests were due inside the window, `unfinished` of these were sent and came to no end. `sent`
     were sent inside it, and that over its length is `realised_rps`. Beside `asked_rps` it holds the scatter
@@ -164,16 +184,22 @@ class Validity(msgspec.Struct, frozen=True, kw_only=True):
         return "; ".join(dict.fromkeys(fault.remedy for fault in self.faults))
 
     @property
+    def whose(self) -> str:
+        """Whose faults made the level: the client, the device, or both."""
+        at_fault = dict.fromkeys(fault.of for fault in self.faults if fault.level == self.level)
+        return " and ".join(at_fault) or "client"
+
+    @property
     def warning(self) -> str:
-        """What every figure of an INVALID client must say, without figures; else empty."""
+        """What every figure of an INVALID run must say, without figures; else empty."""
         if self.level != "INVALID":
             return ""
         worst = dict.fromkeys(fault.what for fault in self.faults if fault.level == "INVALID")
-        return f"INVALID client: {', '.join(worst)}"
+        return f"INVALID {self.whose}: {', '.join(worst)}"
 
     @property
     def in_words(self) -> str:
-        """One line: the level, the rate and the lag, and what was unfinished."""
+        """One line: level, rate, lag, what was unfinished, and what was wrong with the device."""
         parts: list[str] = [self.level]
         if self.asked_rps is not None and self.realised_rps is not None:
             counts = "" if self.due is None else f" ({self.due} due, {self.sent} sent)"
@@ -182,6 +208,7 @@ class Validity(msgspec.Struct, frozen=True, kw_only=True):
             parts.append(f"{self.lag.called('lag')} {self.lag.in_words}")
         if self.unfinished:
             parts.append(f"{self.unfinished} unfinished")
+        parts += [fault.text for fault in self.faults if fault.of == "device"]
         return ", ".join(parts)
 
 
@@ -232,7 +259,7 @@ class MetricSet(msgspec.Struct, frozen=True, kw_only=True):
     `origin` is the file or folder, for messages. A `bare` CSV has nothing but its figures, taken as
     stated. `context` is None for it, and for a system of which no job was completed. `saturated` means
     that the system cannot carry the common rate, `p95_unbounded` that so many requests of some repeat
-    failed that its p95 latency is infinite. `client` is the worst verdict on the client of any repeat.
+    failed that its p95 latency is infinite. `client` is the worst verdict on client and device of any run.
     """
 
     name: str

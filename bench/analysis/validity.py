@@ -1,19 +1,21 @@
-"""Was it the client? A verdict on the harness itself: VALID, DEGRADED or INVALID, with reasons.
+"""May the figures be believed? A verdict on the harness itself: VALID, DEGRADED or INVALID, with reasons.
 
 A load generator that cannot keep its schedule measures another load than it was asked for, and its own
 lateness as the system's latency. So the requests due inside the window are held against what was asked:
 was the asked rate scheduled, were they sent, on time, and did each come to an end? What the *system* did
 to them (errors, timeouts, refusals) is a result and no fault of the client. Half a limit is DEGRADED.
+What the GPU did meanwhile joins the verdict (`device`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 import numpy as np
 
+from bench.analysis.device import device_faults
 from bench.analysis.recorded import Scored, column, length_s, scored, window_of
 from bench.analysis.stats import Array, percentile
 from bench.analysis.system import Fault, Lag, Level, Validity
@@ -57,7 +59,7 @@ def judge_validity(run: Run) -> Validity:
     ]
     faults = tuple(fault for fault in found if fault is not None)
     return Validity(
-        level=max((fault.level for fault in faults), key=LEVELS.index, default="VALID"),
+        level=_worst_level(faults),
         faults=faults,
         asked_rps=run.meta.offered_rps,
         realised_rps=sent / length_s(window_of(run)),
@@ -68,14 +70,27 @@ def judge_validity(run: Run) -> Validity:
     )
 
 
-def worst_validity(runs: Iterable[Run]) -> Validity | None:
-    """Return the worst verdict of the completed repeats among `runs`, None where there is none.
+def judge_run(run: Run) -> Validity:
+    """Return the verdict on client and device of one job; without a window the device's alone."""
+    client = judge_validity(run) if run.meta.window is not None else Validity(level="VALID")
+    faults = (*client.faults, *device_faults(run))
+    return msgspec.structs.replace(client, faults=faults, level=_worst_level(faults))
 
-    Of two of one level, that with the later requests.
+
+def judge_device(run: Run) -> Validity:
+    """Return the verdict on the device alone of one job of any kind."""
+    faults = device_faults(run)
+    return Validity(level=_worst_level(faults), faults=faults)
+
+
+def worst_validity(runs: Iterable[Run], judge: Callable[[Run], Validity] = judge_run) -> Validity | None:
+    """Return the worst verdict of the completed jobs among `runs`, None where there is none.
+
+    A job without a window counts only where its device was at fault. Of two of one level, that with the
+    later requests.
     """
-    judged = [
-        judge_validity(run) for run in runs if run.meta.status == "complete" and run.meta.window is not None
-    ]
+    complete = [run for run in runs if run.meta.status == "complete"]
+    judged = [judge(run) for run in complete if run.meta.window is not None or device_faults(run)]
     return max(judged, key=_badness, default=None)
 
 
@@ -244,6 +259,10 @@ def _ends(unfinished: int, due: int) -> Fault | None:
         return None
     text = f"requests never came to an end: {unfinished} of {due} due were still under way (limit 0)"
     return Fault(level="INVALID", text=text, remedy="lower the load, or raise protocol.timeout_s")
+
+
+def _worst_level(faults: Iterable[Fault]) -> Level:
+    return max((fault.level for fault in faults), key=LEVELS.index, default="VALID")
 
 
 def _level(value: float, limit: float) -> Level:

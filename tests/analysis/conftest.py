@@ -70,8 +70,10 @@ def constant_power(watts: float = 100.0, *, counter: bool = True, hz: float = 10
         t_s = 5.0 + i / hz
         samples.append(sample(t_s, "power_w", watts))
         samples.append(sample(t_s, "memory_used_gb", 4.0))
+        # At the window's edges the counter is read densely: a tick is known to a millisecond.
+        dense = (t_s - 0.0005, t_s + 0.0005) if t_s in (START_S, END_S) else (t_s,)
         if counter:
-            samples.append(sample(t_s, "energy_j", 1000.0 + watts * (t_s - 5.0)))
+            samples += [sample(s, "energy_j", 1000.0 + watts * (s - 5.0)) for s in dense]
     return samples
 
 

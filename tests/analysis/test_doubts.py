@@ -3,13 +3,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from bench.analysis import latency
 from bench.analysis.doubts import DOUBTS, find_doubts
 from bench.analysis.metrics import summarize
 from bench.analysis.system import Doubt, SystemRuns
-from bench.records import Completion, Run, Sample
+from bench.records import Completion, Footprint, Run, Sample
 from tests.analysis.conftest import (
     ASSUMED,
     CONFIG,
@@ -22,6 +23,7 @@ from tests.analysis.conftest import (
     system_runs,
     window_run,
 )
+from tests.analysis.probing import recorded, steady_probe
 
 
 def doubts(*windows: Run) -> dict[str, Doubt]:
@@ -66,6 +68,17 @@ BATCHED = CONFIG | {"systems": {"baseline": {"batching": {"kind": "dynamic", "ma
 RETRIED = [completion(19.98 + i / 100, admit_reason="retry after OutOfMemoryError: CUDA") for i in range(2)]
 DEAD = window_run(repeat=3, status="failed", window=None, error="out of memory")
 RANDOM = CONFIG | {"model": {"id": "m", "weights": "random"}}
+HEAVY = Footprint(
+    parameters=5 * 10**11,
+    weight_bytes=10**12,
+    gathered_bytes=0,
+    linear_parameters=5 * 10**11,
+    head_parameters=0,
+    attention_layers=0,
+    attention_width=0,
+    kv_bytes_per_token=0,
+    math="float16",
+)
 EXAMPLES: dict[str, tuple[SystemRuns, str]] = {
     "incomplete": (measured(good(1), good(2), DEAD), "1 of 3 repeats did not complete: out of memory"),
     "mixed runs": (
@@ -88,18 +101,19 @@ EXAMPLES: dict[str, tuple[SystemRuns, str]] = {
         "the client is INVALID in its worst repeat: requests left late: dispatch lag p99 30 ms (pacer 7.5, "
         "interpreter 22.5), limit 25 ms",
     ),
-    "throttling": (measured(good(telemetry=THROTTLED)), "throttled for 5 % of a window (hw thermal)"),
+    "device": (
+        measured(good(telemetry=THROTTLED)),
+        "the device is DEGRADED in its worst run: the GPU throttled: hw thermal 5 % of the window",
+    ),
     "sampler gaps": (
         measured(good(telemetry=[s for s in constant_power() if not 12 < s.t_s < 14])),
         "samples cover only 80 % of a window",
     ),
     "counter disagrees": (measured(good(telemetry=telemetry("power_w", 80.0))), "disagree by 20 %"),
     "counter discarded": (measured(good(telemetry=telemetry("energy_j", 5.0))), "did not advance"),
-    "short energy window": (
-        measured(
-            good(telemetry=[s for s in constant_power() if s.field != "energy_j" or (s.t_s * 10) % 20 < 0.5])
-        ),
-        "energy-counter ticks lie inside a window",
+    "beyond limit": (
+        measured(good(facts={"model": {"footprint": msgspec.to_builtins(HEAVY)}})),
+        "so our count of bytes or operations is wrong",
     ),
     "dirty checkout": (measured(good(provenance={"dirty": True})), "differed from its commit"),
     "random weights": (measured(good(config=RANDOM)), "are random"),
@@ -120,14 +134,56 @@ EXAMPLES: dict[str, tuple[SystemRuns, str]] = {
         measured(good(1), good(2, facts={"engine": {"recompiles_after_prepare": 3}})),
         "compiled again 3 times under traffic, in 1 of 3 jobs",
     ),
-    "shared gpu": (
-        measured(good(facts={"meters": {"gpu": {"other_processes": [{"pid": 42, "memory_gb": 1.0}]}}})),
-        "other processes were on the GPU (pids 42;",
-    ),
     "module energy": (
         measured(good(facts={"meters": {"gpu": {"energy_scope": "module"}}})),
         "covers the whole module (CPU and GPU)",
     ),
+    "drift": (
+        measured(good(requests=[completion(10 + i / 100, 0.5 + i / 10_000) for i in range(1000)])),
+        "median latency drifts by +1",
+    ),
+    "cold": (
+        measured(good(facts={"warmup": {"converged": False, "took_s": 60.0}})),
+        "latencies had not converged after 60 s of warm-up in 1 of 1 repeats",
+    ),
+    "capacity search": (
+        SystemRuns(
+            name="baseline", offline=None, windows=[], capacity=recorded([steady_probe(100, 40.0, 0.5)])
+        ),
+        "the capacity search ended unsure after 1 probes",
+    ),
+    "energy left open": (
+        measured(good(telemetry=[*constant_power(counter=False), sample(15.05, "power_w", 3000.0)])),
+        "sampling leaves +/- 38 % of the energy open",
+    ),
+    "idle not idle": (
+        measured(good(facts={"idle": {"resident": {"start_s": 5.0, "end_s": 9.0}}})),
+        "idle was not idle: 100 W are 100 % of the 100 W under load (limit 80 %): net energy is unknown",
+    ),
+    "phase lock": (
+        measured(
+            good(
+                requests=steady(n=100),
+                facts={"meters": {"gpu": {"sensor": {"share_observed": 0.25, "update_s": 0.1}}}},
+            )
+        ),
+        "batches start in step with the power sensor, which sees 25 % of every 100 ms",
+    ),
+    "hidden process": (
+        measured(
+            good(
+                facts={
+                    "meters": {"gpu": {"after": {"other_processes": [{"pid": 42}], "own_pid_listed": False}}}
+                }
+            )
+        ),
+        "own process is not among those on the GPU (pids 42)",
+    ),
+    "corrected memory errors": (
+        measured(good(facts={"meters": {"gpu": {"ecc_corrected": 3, "after": {"ecc_corrected": 5}}}})),
+        "memory corrected 2 errors",
+    ),
+    "clock step": (measured(good(facts={"clock_step_s": -0.25})), "the wall clock was set by 250 ms"),
 }
 """For each key of the table a system that raises it, and what is then said."""
 

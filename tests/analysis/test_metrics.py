@@ -31,10 +31,13 @@ GOLDEN = {
     "p95_latency_ms": 955.0,
     "p99_latency_ms": 991.0,
     "throughput_requests_per_sec": 2.0,
+    "saturated_requests_per_sec": 2.0,
     "average_memory_gb": 4.0,
     "peak_memory_gb": 4.0,
     "cost_per_1k_requests_usd": 0.5,  # 1000 · 3.6 ÷ (3600 · 2)
     "cost_provisioned_per_1k_requests_usd": 1.0,  # one GPU for 86.4 USD a day and 86,400 requests
+    "replicas": 1.0,
+    "fleet_utilisation": 0.5,  # 1 request/s of the one replica's 2
     # 100 W between the ticks at 10 and 20 s, where ten requests end: 100 J each.
     "estimated_energy_kwh_per_1k_requests": 100 * 1000 / 3.6e6,
     "co2e_kg_per_1k_requests": 100 * 1000 / 3.6e6 * 0.5 * 1.2,
@@ -62,6 +65,9 @@ GOLDEN = {
     "dispatch_lag_p99_ms": 0.2,
     "perplexity": 7.38905609893065,
     "load_s": 3.0,
+    "peak_power_w": 100.0,
+    "energy_open_percent": 0.011,  # both ends known to 1.1 ms in 10 s
+    "energy_disagreement_percent": 0.0,
 }
 
 
@@ -100,8 +106,21 @@ def test_every_metric_of_the_table_is_known_by_hand_or_missing_with_a_reason(
 ) -> None:
     rest = {name: value for name, value in values.items() if name not in GOLDEN and name != "tpot_p50_ms"}
     assert set(rest) == {
+        "stable_requests_per_sec",
         "torch_peak_allocated_gb",
+        "torch_peak_reserved_gb",
+        "non_torch_memory_gb",
         "kv_cache_gb",
+        "kv_in_use_gb",
+        "idle_cold_w",
+        "idle_resident_w",
+        "net_energy_kwh_per_1k_requests",
+        "active_energy_share",
+        "sci_kg_per_1k_requests",
+        "decode_floor_ms",
+        "prefill_floor_ms",
+        "decode_mbu",
+        "prefill_mfu",
         "compile_s",
         "mean_kl",
         "top1_agreement",

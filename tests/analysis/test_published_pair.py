@@ -15,7 +15,9 @@ from bench.analysis.system import Assumed, missing
 from bench.config import Objectives, Quality
 
 PAIR = Path(__file__).parent.parent / "data" / "published_pair"
-ASSUMED = Assumed(usd_per_gpu_hour=missing("not needed"), requests_per_day=250_000)
+ASSUMED = Assumed(
+    usd_per_gpu_hour=missing("not needed"), requests_per_day=250_000, kg_co2e_per_kwh=0.40, pue=1.0
+)
 OBJECTIVES = Objectives(p95_latency_ms=1200)
 PUBLISHED = {
     "p50_latency_ms": (40.0, 9.52381),

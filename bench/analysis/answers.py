@@ -1,0 +1,78 @@
+"""What a capacity search has found, as values with their notes; without an answer, why there is none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from bench.analysis.boundary import Boundary
+from bench.analysis.numbers import shown
+from bench.analysis.system import missing
+from bench.analysis.trials import Binding, Trial
+from bench.records import Source, Value
+
+WORDS: dict[Binding, str] = {
+    "p95": "the p95 objective",
+    "errors": "the error rate",
+    "queue": "a queue that grows without end",
+}
+"""What binds, as a sentence calls it."""
+
+
+def answered(trials: Sequence[Trial], found: Boundary | None, source: Source) -> Value:
+    """Return the answer as a value, or why there is none."""
+    if not trials:
+        return missing("no probe of the capacity search was made")
+    probes = f"{len(trials)} probes of {max(t.seconds for t in trials):.3g} s"
+    if found is None:
+        lowest = min(trials, key=lambda t: t.rate_rps)
+        return missing(f"no rate that was probed is sustained: {_why_failed(lowest)} ({probes})")
+    sure = "no interval"
+    if found.low_rps is not None and found.high_rps is not None:
+        ends = f"{shown(found.low_rps)} to {shown(found.high_rps)}"
+        sure = f"95 % interval {ends} from {found.draws} draws" if found.draws else f"between {ends}"
+    parts = [
+        "highest steady rate at which the objectives hold and the queue is stable",
+        f"{WORDS[found.binds]} binds",
+        probes,
+        sure,
+    ]
+    if not found.settled:
+        parts.append("the search ended before it was as sure as asked")
+    return Value(
+        value=found.rate_rps,
+        source=source,
+        low=found.low_rps,
+        high=found.high_rps,
+        n=found.draws or None,
+        note="; ".join(parts),
+    )
+
+
+def _why_failed(lowest: Trial) -> str:
+    at = f"at {shown(lowest.rate_rps)} requests/s"
+    if lowest.binds == "queue":
+        return f"even {at} the queue grows"
+    if lowest.binds == "errors":
+        share = "all" if lowest.error_rate is None else f"{lowest.error_rate:.1%}"
+        return f"even {at} {share} of the requests failed"
+    p95 = "p95 latency is unbounded" if lowest.p95_ms is None else f"p95 latency is {shown(lowest.p95_ms)} ms"
+    return f"even {at} {p95}"
+
+
+def highest_stable(trials: Sequence[Trial], source: Source) -> Value:
+    """Return the highest rate at which the queue was stable, below the lowest at which it was not."""
+    overloaded = [t for t in trials if not t.stable]
+    least_rps = min((t.rate_rps for t in overloaded), default=math.inf)
+    stable = [t.rate_rps for t in trials if t.stable and t.rate_rps < least_rps]
+    if not stable:
+        return missing("the queue was stable at no rate that was probed")
+    above = f"it grew at {shown(least_rps)}/s" if overloaded else "it never grew, so this is a lower bound"
+    return Value(
+        value=max(stable),
+        source=source,
+        low=max(stable),
+        high=None if not overloaded else least_rps,
+        n=len(trials),
+        note=f"highest rate probed at which the queue was stable; {above}",
+    )

@@ -1,0 +1,146 @@
+"""A probe is judged by its own requests, as a window is; and what a search of probes means for a system."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from bench.analysis.capacity import baseline_rate, capacity, searched, stable_rps, throughput
+from bench.analysis.metrics import summarize
+from bench.analysis.system import SystemRuns
+from bench.analysis.trials import trial, view_of
+from bench.config import Objectives
+from bench.records import Completion, Probe, Run
+from tests.analysis.conftest import ASSUMED, CONFIG, completion, number, offline_run, window_run
+from tests.analysis.probing import recorded, steady_probe
+
+LIMIT = Objectives(p95_latency_ms=1000)
+CALM = steady_probe(100.0, 40.0, 0.5)
+SLOW = steady_probe(200.0, 50.0, 1.25)
+GROWS = steady_probe(300.0, 80.0, 0.5, growth_s=0.5)
+
+
+def system(*probes: tuple[Probe, list[Completion]], **meta: object) -> SystemRuns:
+    """Return a system whose search made `probes`, and whose saturated throughput is 60/s."""
+    facts = {"guess_rps": 60.0}
+    return SystemRuns(
+        name="baseline", offline=offline_run(60.0), windows=[], capacity=recorded(probes, facts=facts, **meta)
+    )
+
+
+def test_a_calm_probe_passes_with_its_margin_its_content_and_littles_law() -> None:
+    run = recorded([CALM])
+    found = trial(run, CALM[0], LIMIT)
+    assert (found.stable, found.passed, found.binds) == (True, True, None)
+    assert found.margin == pytest.approx(-0.5)
+    assert found.room == pytest.approx(2.0)
+    assert (found.n, found.seconds, found.repeat) == (400, 10.0, 1)
+    assert found.p95_ms == pytest.approx(500.0)
+    assert found.served_rps == pytest.approx(38.1)  # the last half second's answers come outside
+    assert found.in_system == pytest.approx(19.5, rel=0.01)
+    assert found.little == pytest.approx(1.0, rel=0.03)
+
+
+def test_a_slow_probe_fails_by_p95_and_a_growing_one_by_its_queue_whatever_its_p95() -> None:
+    run = recorded([CALM, SLOW, GROWS])
+    assert trial(run, SLOW[0], LIMIT).binds == "p95"
+    overloaded = trial(run, GROWS[0], Objectives(p95_latency_ms=60_000))
+    assert (overloaded.stable, overloaded.passed, overloaded.binds) == (False, False, "queue")
+    assert overloaded.little is not None
+    assert overloaded.little > 1.3
+    assert overloaded.served_rps == pytest.approx(50.7, rel=0.01)
+
+
+def test_errors_bind_before_p95_and_without_a_limit_there_is_no_margin() -> None:
+    probe, rows = SLOW
+    failing = (
+        probe,
+        [msgspec.structs.replace(row, status="error" if i % 10 == 0 else "ok") for i, row in enumerate(rows)],
+    )
+    found = trial(recorded([failing]), probe, LIMIT)
+    assert found.binds == "errors"
+    assert found.margin is None, "one in ten is infinitely slow"
+    free = trial(recorded([SLOW]), probe, Objectives())
+    assert free.passed
+    assert free.margin is None
+    assert free.goodput_rps is None
+
+
+def test_a_probe_that_was_stopped_early_is_unstable_even_if_its_short_window_looks_well() -> None:
+    probe = msgspec.structs.replace(CALM[0], stopped="the queue grows")
+    found = trial(recorded([(probe, CALM[1])]), probe, LIMIT)
+    assert (found.stable, found.binds, found.stopped) == (False, "queue", "the queue grows")
+
+
+def test_what_another_probe_left_behind_belongs_to_that_one() -> None:
+    left = [completion(109.0, uid=7, done_s=None, first_token_s=None, admitted_s=None, status="timeout")]
+    run = recorded([(CALM[0], [*CALM[1], *left]), SLOW])
+    alone = recorded([SLOW])
+    assert trial(run, SLOW[0], LIMIT) == trial(alone, SLOW[0], LIMIT)
+    assert view_of(run, SLOW[0]).requests.num_rows == len(SLOW[1])
+
+
+def test_the_warm_up_of_a_probe_belongs_to_it() -> None:
+    probe = msgspec.structs.replace(SLOW[0], warmup_s=5.0)
+    warm = [completion(196.0 + 0.1 * i, uid=i) for i in range(30)]
+    run = recorded([CALM, (probe, [*warm, *SLOW[1]])])
+    assert view_of(run, probe).requests.num_rows == len(SLOW[1]) + 30
+    unknown = msgspec.structs.replace(probe, warmup_s=None)
+    assert view_of(recorded([CALM, (unknown, [*warm, *SLOW[1]])]), unknown).requests.num_rows >= 530
+
+
+def test_a_search_gives_throughput_and_the_note_says_what_holds_there() -> None:
+    searched_system = system(CALM, SLOW, GROWS)
+    value = throughput(searched_system, LIMIT)
+    assert 40.0 < number(value) < 50.0
+    assert value == capacity(searched_system, LIMIT) == baseline_rate(searched_system, LIMIT)
+    for words in (
+        "measured on NVIDIA H200; highest steady rate at which the objectives hold and the queue is stable",
+        "the p95 objective binds",
+        "3 probes of 10 s",
+        "objectives: p95 latency <= 1000 ms, at most 0.01 of the requests fail",
+    ):
+        assert words in value.note
+    values = summarize(searched_system, ASSUMED, LIMIT)
+    assert values["throughput_requests_per_sec"] == value
+    assert number(values["saturated_requests_per_sec"]) == pytest.approx(60.0)
+    assert number(values["stable_requests_per_sec"]) == 50.0
+
+
+def test_under_other_objectives_the_same_probes_give_another_answer() -> None:
+    probes = system(CALM, SLOW, GROWS)
+    assert number(capacity(probes, Objectives())) == pytest.approx(50.7, rel=0.01)
+    assert capacity(probes, Objectives(p95_latency_ms=100)).value is None
+
+
+def test_where_no_rate_meets_the_objectives_there_is_no_throughput_but_a_stable_rate_to_load_with() -> None:
+    hopeless, limit = system(CALM, SLOW, GROWS), Objectives(p95_latency_ms=100)
+    value = throughput(hopeless, limit)
+    assert value.value is None
+    assert "even at 40 requests/s p95 latency is 500 ms" in value.note
+    assert baseline_rate(hopeless, limit) == stable_rps(hopeless, limit)
+    assert number(baseline_rate(hopeless, limit)) == 50.0
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_without_a_search_that_came_to_its_end_the_saturated_throughput_stands_in_and_says_so(
+    status: str,
+) -> None:
+    none = SystemRuns(name="baseline", offline=offline_run(60.0), windows=[])
+    ended = system(CALM, status=status, error="out of memory" if status == "failed" else None)
+    for without in (none, ended):
+        assert searched(without, LIMIT) is None
+        assert "offline (saturated) throughput" in throughput(without, LIMIT).note
+        assert number(baseline_rate(without, LIMIT)) == pytest.approx(60.0)
+        assert stable_rps(without, LIMIT).value is None
+    assert capacity(none, LIMIT).note == "no capacity search was made"
+    assert capacity(ended, LIMIT).note.startswith("the capacity search did not complete: ")
+
+
+def test_a_window_that_was_ended_early_is_saturated() -> None:
+    run: Run = window_run(config=CONFIG, facts={"stopped_early": "the queue grows"})
+    value = summarize(SystemRuns(name="baseline", offline=None, windows=[run]), ASSUMED, LIMIT)[
+        "p95_latency_ms"
+    ]
+    assert value.value is None
+    assert value.note.startswith("saturated at 1 requests/s")
