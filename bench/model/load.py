@@ -22,6 +22,7 @@ from bench.config import Model
 from bench.errors import NotAvailable
 from bench.model.budget import WeightBytes, predict_weight_bytes, require_memory
 from bench.model.fetch import SOURCE_FILE, fetch_package
+from bench.model.footprint import footprint
 from bench.model.hub import commit_of, explain, local_only
 from bench.model.locate import Source, check_model
 from bench.model.precision import Precision, name_of
@@ -263,6 +264,10 @@ def _facts(
         "vocab_size": int(config.vocab_size),
         "load_s": load_s,
     }
+    try:
+        facts["footprint"] = msgspec.to_builtins(footprint(config, precision, device))
+    except NotAvailable as error:
+        facts["no_footprint"] = str(error)
     if model.weights == "random":
         facts["seed"] = SEED
     if source.hub_id is not None:
