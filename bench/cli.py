@@ -1,9 +1,9 @@
 """The command line: arguments to one call, one printed result, one exit code.
 
-Exit codes: 0 done; 1 the verdict says no (`compare --fail-on`); 2 bad input, or something is not
-available here; 3 a job failed or a run is invalid (the client did not send as asked), finished results are
-kept; 130 interrupted, likewise. Results go to stdout, progress and messages to stderr. Everything
-heavy is imported by the command that needs it.
+Exit codes: 0 done; 1 the verdict says no (`compare --fail-on`), or the self-test does; 2 bad input, or
+something is not available here; 3 a job failed or a run is invalid (the client did not send as asked, or the
+device was not itself), finished results are kept; 130 interrupted, likewise. Results go to stdout, progress
+and messages to stderr. Everything heavy is imported by the command that needs it.
 """
 
 from __future__ import annotations
@@ -65,6 +65,9 @@ def run(
     rate: Annotated[
         float | None, typer.Option(min=1e-6, max=1e9, help="Requests/s for latency, instead of [load].")
     ] = None,
+    allow_shared: Annotated[
+        bool, typer.Option("--allow-shared", help="Measure on a GPU that others use, too.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Show every metric, not the headline only.")] = False,
 ) -> None:
@@ -75,14 +78,14 @@ def run(
     if (config is None) == (resume is None):
         raise typer.BadParameter("give either an experiment file or --resume FOLDER")
     if resume is not None:
-        if model is not None or rate is not None:
-            raise typer.BadParameter("a resumed run keeps its model and its load; start a new one")
+        if model is not None or rate is not None or allow_shared:
+            raise typer.BadParameter("a resumed run keeps its model, its load and its GPU; start a new one")
         parts, folder = reopen(resume), resume
         results = results or folder.resolve().parents[2]  # results/runs/CONFIG/STAMP
     else:
         assert config is not None
         results = results or Path("results")
-        parts = assemble(config, model_id=model, rate_rps=rate)
+        parts = assemble(config, model_id=model, rate_rps=rate, allow_shared=allow_shared)
         folder = new_folder(parts, results)
     raise typer.Exit(_run(parts, folder, results, quiet=quiet, every=every))
 
@@ -91,11 +94,14 @@ def _run(parts: Any, folder: Path, results: Path, *, quiet: bool, every: bool) -
     """Run what is not complete, write the CSVs, show the comparison; return the exit code."""
     from bench.report.progress import RunProgress
     from bench.run.experiment import planned_s, run_experiment
+    from bench.run.preflight import warnings
     from bench.run.results import judge_experiment, metric_sets, write_csvs
 
     console = _console(stderr=True)
     plan_s = planned_s(parts)
     console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
+    for line in warnings(parts):
+        print(f"bench: {line}", file=sys.stderr)
     console.print(f"{len(plan_s)} jobs, {sum(plan_s.values()) / MINUTE_S:.0f} minutes plus loading and drain")
     with RunProgress(console, planned_s=plan_s, quiet=quiet) as progress:
         failures = run_experiment(parts, folder, progress.watch)
@@ -124,11 +130,50 @@ def _run(parts: Any, folder: Path, results: Path, *, quiet: bool, every: bool) -
 
 
 @app.command()
+def capacity(
+    path: Annotated[Path, typer.Argument(metavar="CONFIG|RUN", help="An experiment file, or a run folder.")],
+    model: Annotated[str | None, typer.Option(help="Model id or folder instead of the file's.")] = None,
+    results: Annotated[Path, typer.Option(help="Where the run folder goes.")] = Path("results"),
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Search the highest steady rate at which the objectives hold and the queue is stable.
+
+    Of a run folder the recorded search is shown again, with the whole curve of latency against rate.
+    """
+    from bench.report.capacity import capacity_to_markdown, render_capacity
+    from bench.report.progress import RunProgress
+    from bench.run.assemble import assemble
+    from bench.run.experiment import new_folder, planned_s, run_experiment
+    from bench.run.results import capacities
+
+    failures: list[str] = []
+    folder = path
+    if not path.is_dir():
+        parts = assemble(path, model_id=model, search=True)
+        folder, console = new_folder(parts, results), _console(stderr=True)
+        console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
+        plan_s = planned_s(parts, capacity_only=True)
+        with RunProgress(console, planned_s=plan_s, quiet=quiet) as progress:
+            failures = run_experiment(parts, folder, progress.watch, capacity_only=True)
+    for system, found in capacities(folder).items():
+        if markdown:
+            print(capacity_to_markdown(system, found))
+        else:
+            _console().print(render_capacity(system, found))
+    for failure in failures:
+        print(f"bench: {failure}", file=sys.stderr)
+    if failures:
+        raise typer.Exit(3)
+
+
+@app.command()
 def check(
     configs: Annotated[list[Path], typer.Argument(help="Experiment files (TOML).")],
 ) -> None:
     """Validate experiment files without loading weights."""
     from bench.run.assemble import assemble
+    from bench.run.preflight import warnings
 
     problems = []
     for path in configs:
@@ -140,6 +185,8 @@ def check(
         else:
             systems = ", ".join(parts.systems)
             print(f"{path}: well formed ({parts.experiment.model.id}; {systems})")
+            for line in warnings(parts):
+                print(f"bench: {path}: {line}", file=sys.stderr)
     if problems:
         raise typer.Exit(max(error.exit_code for error in problems))
 
@@ -237,6 +284,34 @@ def simulate(
 
 
 @app.command()
+def selftest(
+    config: Annotated[Path | None, typer.Argument(help="Experiment file; default: what fits here.")] = None,
+    pairs: Annotated[int, typer.Option(min=2, max=1000, help="How many rounds to compare.")] = 12,
+    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="Length of each trial.")] = 4.0,
+    results: Annotated[Path, typer.Option(help="Where the result goes.")] = Path("results"),
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Measure what the harness itself costs here: sampler on and off, engine bare and through the harness.
+
+    Exits with 1 where that is more than 1 % of throughput.
+    """
+    from bench.report.progress import PhaseProgress
+    from bench.report.selftest import render_selftest
+    from bench.run.assemble import assemble
+    from bench.run.environment import fitting_config
+    from bench.run.selftest import selftest as measure
+    from bench.run.selftest import store
+
+    parts = assemble(config or Path(fitting_config()))
+    with PhaseProgress(_console(stderr=True), quiet=quiet) as progress:
+        result = measure(parts, pairs=pairs, seconds=seconds, emit=progress.emit)
+    path = store(result, results)
+    _console().print(render_selftest(result))
+    _console(stderr=True).print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
 def env(
     choose_config: Annotated[
         bool, typer.Option("--choose-config", help="Print only the experiment file that fits this machine.")
@@ -259,7 +334,7 @@ def _fails(decision: str, fail_on: FailOn) -> bool:
 
 
 def _invalid(sets: Mapping[str, Any]) -> list[str]:
-    """Return a line for each system that the client did not drive as asked: its figures prove nothing."""
+    """Return a line for each system whose client or device was not what it should be."""
     return [
         f"{name}: the run is INVALID: {system.client.reasons}; {system.client.recommendation}"
         for name, system in sets.items()

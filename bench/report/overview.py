@@ -25,7 +25,7 @@ COLUMNS = {
 LEGEND = (
     "tok/s: output tokens when saturated. p50, p95, TTFT95: ms at the common rate; over: cannot carry it. "
     "batch: mean size. waste: share of the engine's time spent on padding. Verdicts are against the first "
-    "system; (D): the client was DEGRADED."
+    "system; (D): the client or the device was DEGRADED."
 )
 """What the table's short words mean."""
 _SHORT = {"not enough evidence": "unclear", "adopt with guardrails": "guardrails"}
@@ -36,7 +36,7 @@ def render_overview(sets: Mapping[str, MetricSet], decisions: Mapping[str, str])
     """Return the table; `decisions` are the verdicts by system, against the first one.
 
     `over` stands for the latency of a system that cannot carry the rate, INVALID in place of a verdict
-    for a client that did not send as asked; `(D)` is a DEGRADED one.
+    for an INVALID run; `(D)` is a DEGRADED one.
     """
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, expand=False)
     table.caption = LEGEND

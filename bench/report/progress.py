@@ -103,3 +103,53 @@ class RunProgress:
         if event.total_s:
             line += f" {event.elapsed_s:.0f}/{event.total_s:.0f} s"
         self._console.print(f"{line}  {event.detail}".rstrip(), markup=False, highlight=False)
+
+
+class PhaseProgress:
+    """Shows the phases of one piece of work that has no jobs; use as a context manager and pass `emit` to it.
+
+    On a terminal a bar, elsewhere a line whenever the phase changes; with `quiet` nothing.
+    """
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._phase = ""
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}"),
+            console=console,
+            disable=quiet or not console.is_terminal,
+        )
+        self._now = self._bars.add_task("", total=None, detail="")
+
+    def __enter__(self) -> PhaseProgress:
+        """Start the live view."""
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the live view."""
+        self._bars.stop()
+
+    def emit(
+        self, phase: str, elapsed_s: float = 0.0, total_s: float | None = None, detail: str = ""
+    ) -> None:
+        """Show where the work is."""
+        if self._quiet:
+            return
+        if phase != self._phase and not self._console.is_terminal:
+            self._console.print(phase, markup=False, highlight=False)
+        if phase != self._phase:
+            self._bars.reset(self._now)
+        self._phase = phase
+        self._bars.update(
+            self._now, description=escape(phase), total=total_s, completed=elapsed_s, detail=escape(detail)
+        )

@@ -11,19 +11,22 @@ from typing import Any
 
 import msgspec
 
+from bench.clock import Clock
 from bench.config import Compile, Experiment, System, choose, decode_experiment, read_toml
 from bench.errors import ConfigError
 from bench.model.engines import ENGINES, EngineKind, check_combination
 from bench.model.kv_cache import KV_CACHES, KvCache, resolve
 from bench.model.kv_cache import name_of as cache_name
+from bench.model.load import LoadedModel
 from bench.model.locate import check_model
 from bench.model.precision import PRECISIONS, Precision
-from bench.protocols import Arrivals, Lengths, Load, Policy, Prompts
+from bench.protocols import Arrivals, Engine, Lengths, Load, Policy, Prompts
 from bench.serving.policies import POLICIES
 from bench.workload.arrivals import ARRIVALS
 from bench.workload.lengths import LENGTHS
 from bench.workload.load import LOADS
 from bench.workload.prompts import PROMPTS
+from bench.workload.trace import with_trace
 
 
 class SystemParts(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,14 +70,27 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
         return config
 
 
-def assemble(path: Path, *, model_id: str | None = None, rate_rps: float | None = None) -> Parts:
+def assemble(
+    path: Path,
+    *,
+    model_id: str | None = None,
+    rate_rps: float | None = None,
+    allow_shared: bool = False,
+    search: bool = False,
+) -> Parts:
     """Read an experiment file and build its parts; `rate_rps` takes the place of its `[load]`.
+
+    `allow_shared` and `search` switch `protocol.allow_shared_gpu` and `capacity.search` on.
 
     Raises ConfigError for anything wrong in the file, NotAvailable where its model cannot exist here.
     """
     written = read_toml(path)
     if rate_rps is not None:
         written |= {"load": {"kind": "rate", "rps": rate_rps}}
+    if allow_shared:
+        written = _switched_on(written, "protocol", "allow_shared_gpu")
+    if search:
+        written = _switched_on(written, "capacity", "search")
     parts = assemble_written(written, str(path), model_id=model_id)
     check_model(parts.experiment.model)
     return parts
@@ -82,7 +98,7 @@ def assemble(path: Path, *, model_id: str | None = None, rate_rps: float | None 
 
 def assemble_written(written: dict[str, Any], where: str, *, model_id: str | None = None) -> Parts:
     """Build the parts from an already parsed file; `where` names it in errors."""
-    experiment = decode_experiment(written, where, model_id=model_id)
+    experiment = with_trace(decode_experiment(written, where, model_id=model_id), where)
     workload = experiment.workload
     input_tokens = choose(LENGTHS, workload.input_tokens, where, "workload.input_tokens")
     output_tokens = choose(LENGTHS, workload.output_tokens, where, "workload.output_tokens")
@@ -125,6 +141,29 @@ def _system(system: System, longest: int, where: str, key: str) -> SystemParts:
         attention=system.attention,
         compile=system.compile,
     )
+
+
+def build_engine(parts: Parts, system: SystemParts, loaded: LoadedModel, clock: Clock) -> Engine:
+    """Return the system's engine, with room for as many requests as its policy lets run together.
+
+    Its context is the longest that the workload can draw: a cache that is allocated at once would else
+    take slots for the model's whole context.
+    """
+    longest = parts.input_tokens.longest + parts.output_tokens.longest
+    return system.engine.build(
+        msgspec.structs.replace(loaded, max_context=min(loaded.max_context, longest)),
+        clock,
+        slots=system.policy.max_batch,
+        prefill_chunk=system.policy.prefill_chunk,
+        cache=system.kv_cache,
+        compile=system.compile,
+    )
+
+
+def _switched_on(written: dict[str, Any], table: str, key: str) -> dict[str, Any]:
+    """Return the file's tables with `table.key` true; what is no table is left for decoding to refuse."""
+    present = written.get(table, {})
+    return written | {table: present | {key: True}} if isinstance(present, dict) else written
 
 
 def _with_model(written: dict[str, Any], experiment: Experiment) -> dict[str, Any]:

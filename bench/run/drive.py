@@ -1,9 +1,7 @@
-"""Traffic through the server: saturated for capacity, open loop for latency.
+"""What every kind of traffic through the server has in common, and the saturated kind.
 
 Saturated: beside the policy's largest batch so many requests are kept waiting that it chooses as from a
-queue without end. Open loop: due times are drawn before the run and nothing waits for answers; traffic
-goes on past the window until the last request due inside it has ended, at most for as long as the window or
-10 s, so that its end is as loaded as its middle.
+queue without end. The other kinds are in `window` (open loop), `closed` and `capacity`.
 """
 
 from __future__ import annotations
@@ -11,30 +9,27 @@ from __future__ import annotations
 import itertools
 import math
 import queue
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import msgspec
-import numpy as np
 
 from bench.clock import Clock
 from bench.errors import RunFailed
 from bench.protocols import Engine, Policy, Vocabulary
-from bench.records import Completion, Interval, Request
+from bench.records import Completion, Interval, Probe, Request
 from bench.run.assemble import Parts
+from bench.run.observe import Observer
 from bench.serving.outcomes import given_up
 from bench.serving.queue import Ticket
 from bench.serving.server import Server
-from bench.units import to_ms
 from bench.workload.pacing import Pacer, split_lag
-from bench.workload.schedule import Traffic, draw_requests, draw_saturating
+from bench.workload.schedule import Traffic, draw_saturating
 
-_LEAD_S = 0.2
-"""From the end of preparation to the first due time."""
-_POLL_S = 0.25
-_JOIN_S = 1.0
+POLL_S = 0.25
+"""How often the driving thread looks around; it sends nothing itself."""
 _MIN_BATCHES = 2
 """A saturated run is at least this many batches long, however slow they are."""
 _CHUNK = 1024
@@ -59,15 +54,20 @@ class Drive:
     timeout_s: float = math.inf
     tickets: list[Ticket] = field(default_factory=list)
     window: Interval | None = None
+    probes: list[Probe] = field(default_factory=list)
+    idle: dict[str, Interval] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
-    pacer: Pacer[None] | None = None
+    pacers: list[Pacer[None]] = field(default_factory=list)
 
-    def completions(self) -> list[Completion]:
-        """Return a record for every request; one that has no outcome is late by now, or unfinished."""
+    def completions(self, first: int = 0) -> list[Completion]:
+        """Return a record for every request sent, from the `first`-th on.
+
+        One that has no outcome is late by now, or unfinished.
+        """
         now_s = self.clock.now_s()
-        ready_s = {} if self.pacer is None else self.pacer.ready_s
+        ready_s = {uid: s for pacer in self.pacers for uid, s in pacer.ready_s.items()}
         records = []
-        for ticket in list(self.tickets):
+        for ticket in self.tickets[first:]:
             request, sent_s = ticket.request, ticket.sent_s
             late = given_up(request, sent_s, now_s, self.timeout_s)
             record = ticket.completion() if ticket.done else late
@@ -89,6 +89,13 @@ class Subject:
     clock: Clock
     on_prepared: Callable[[Mapping[str, Any]], None] = lambda facts: None
     """Is given the engine's facts when it is prepared; what it raises ends the run before any traffic."""
+    on_drawn: Callable[[str, Sequence[Request]], None] = lambda name, requests: None
+    """Is given a name and the requests that will be scored, likewise; their due times count from 0."""
+    observer: Observer | None = None
+
+    def observe(self) -> Observer:
+        """Return whoever meters this run; by default nobody does."""
+        return self.observer or Observer(self.clock)
 
     def server(self, *, queue_limit: int, timeout_s: float) -> Server:
         """Return a new server for this system."""
@@ -106,6 +113,7 @@ class Subject:
             max_context=self.engine.max_context,
             stop=experiment.workload.stop,
             seed=(experiment.seed, *stream),
+            seeds=experiment.workload.seeds,
         )
 
 
@@ -121,19 +129,21 @@ def drive_offline(drive: Drive, subject: Subject, emit: Emit) -> None:
     outstanding = subject.policy.max_batch + subject.policy.backlog
     # Nobody waits for these requests: the users' timeout and queue limit do not apply to them.
     server = subject.server(queue_limit=outstanding, timeout_s=math.inf)
-    requests = _endless(subject)
+    requests = endless(subject)
     answered: queue.SimpleQueue[Ticket] = queue.SimpleQueue()
     total_s = protocol.warmup_s + protocol.offline_s
+    observer = subject.observe()
     emit("prepare")
-    with _serving(drive, subject, server):
+    with serving(drive, subject, server):
         started_s = clock.now_s()
         ends = _Ends(started_s + protocol.warmup_s)
         for _ in range(outstanding):
             drive.tickets.append(server.submit(next(requests), answered.put))
         while not ends.enough(protocol.offline_s):
-            _raise_if_dead(server)
+            raise_if_dead(server)
+            observer.check()
             try:
-                ended = answered.get(timeout=_POLL_S)
+                ended = answered.get(timeout=POLL_S)
             except queue.Empty:
                 pass
             else:
@@ -149,7 +159,7 @@ def drive_offline(drive: Drive, subject: Subject, emit: Emit) -> None:
 
 
 @contextmanager
-def _serving(drive: Drive, subject: Subject, server: Server) -> Iterator[None]:
+def serving(drive: Drive, subject: Subject, server: Server) -> Iterator[None]:
     """Start `server`, abandon it when anything goes wrong, and keep what its engine has to say."""
     try:
         server.start()
@@ -196,80 +206,24 @@ class _Ends:
         return len(whole_s) > _MIN_BATCHES and whole_s[-1] - whole_s[0] >= offline_s
 
 
-def drive_window(drive: Drive, subject: Subject, emit: Emit, *, rate_rps: float, repeat: int) -> None:
-    """Send the schedule of `repeat` at `rate_rps`: warm-up, window, and on until the window has ended."""
-    protocol = subject.parts.experiment.protocol
-    clock = subject.clock
-    server = subject.server(queue_limit=protocol.queue_limit, timeout_s=protocol.timeout_s)
-    drive.timeout_s = protocol.timeout_s
-    scheduled_s = protocol.warmup_s + protocol.window_s
-    tail_s = min(protocol.timeout_s, max(10.0, protocol.window_s))
-    drawn = draw_requests(subject.traffic(repeat), rate_rps=rate_rps, duration_s=scheduled_s + tail_s)
-    emit("prepare")
-    with _serving(drive, subject, server):
-        start_s = clock.now_s() + _LEAD_S
-        requests = [msgspec.structs.replace(request, due_s=request.due_s + start_s) for request in drawn]
-        window = Interval(start_s=start_s + protocol.warmup_s, end_s=start_s + scheduled_s)
-        drive.window = window
-        scored = sum(window.start_s <= request.due_s < window.end_s for request in requests)
-        drive.facts["due_in_window"] = scored
-        ended: list[Ticket] = []
-
-        def keep(ticket: Ticket) -> None:
-            if window.start_s <= ticket.request.due_s < window.end_s:
-                ended.append(ticket)
-
-        pacer = drive.pacer = Pacer(clock, lambda request: drive.tickets.append(server.submit(request, keep)))
-        pacer.start(requests)
-        try:
-            give_up_s = window.end_s + protocol.timeout_s + _LEAD_S
-            while clock.now_s() < window.end_s or (len(ended) < scored and clock.now_s() < give_up_s):
-                clock.sleep_until(clock.now_s() + _POLL_S)
-                _raise_if_dead(server)
-                pacer.join(0.0)
-                elapsed_s = clock.now_s() - start_s
-                phase = "warm-up" if elapsed_s < protocol.warmup_s else "window"
-                phase = phase if elapsed_s < scheduled_s else "drain"
-                emit(phase, min(elapsed_s, scheduled_s), scheduled_s, _figures(ended, scored))
-        finally:
-            pacer.stop()
-        pacer.join(_JOIN_S)
-        drive.facts["pacer"] = dict(pacer.facts)
-        if len(ended) < scored:
-            server.abandon()  # what runs may take minutes, and is late whatever comes of it
-        else:
-            server.close()
-
-
-def _endless(subject: Subject) -> Iterator[Request]:
+def endless(subject: Subject, repeat: int = 0) -> Iterator[Request]:
     """Yield requests that are due at once, for ever; the first chunk is drawn before this returns."""
     now_s = subject.clock.now_s
-    first = draw_saturating(subject.traffic(0, 0), n=_CHUNK)
+    first = draw_saturating(subject.traffic(repeat, 0), n=_CHUNK)
 
     def requests() -> Iterator[Request]:
         chunk = first
         for number in itertools.count(1):
             for request in chunk:
                 yield msgspec.structs.replace(request, due_s=now_s())
-            chunk = draw_saturating(subject.traffic(0, number), n=_CHUNK, first_uid=number * _CHUNK)
+            chunk = draw_saturating(subject.traffic(repeat, number), n=_CHUNK, first_uid=number * _CHUNK)
 
     return requests()
 
 
-def _raise_if_dead(server: Server) -> None:
+def raise_if_dead(server: Server) -> None:
+    """Raise RunFailed when the engine thread has ended before its time."""
     if server.error is not None:
         raise RunFailed(
             f"the engine thread ended: {type(server.error).__name__}: {server.error}"
         ) from server.error
-
-
-def _figures(ended: list[Ticket], expected: int) -> str:
-    """Return what a person wants to see while the window runs."""
-    seen = list(ended)
-    latencies = [t.done_s - t.request.due_s for t in seen if t.done_s is not None]
-    if not latencies:
-        return f"{len(seen)}/{expected} done"
-    p50_s, p95_s = np.percentile(latencies, [50, 95])
-    failed = len(seen) - len(latencies)
-    text = f"{len(seen)}/{expected} done, p50 {to_ms(p50_s):.0f} ms, p95 {to_ms(p95_s):.0f} ms"
-    return f"{text}, {failed} failed" if failed else text

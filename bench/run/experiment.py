@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,17 +21,21 @@ from typing import Any
 import msgspec
 
 from bench import errors, provenance, store
+from bench.analysis.capacity import baseline_rate
 from bench.analysis.cost import resolve_price
 from bench.analysis.summary import offline_rps
 from bench.analysis.system import SystemRuns
 from bench.errors import BenchError, ConfigError, NotAvailable, ResultError, RunFailed
 from bench.records import Event, RunMeta, RunStatus
 from bench.run.assemble import Parts, assemble_written
-from bench.run.job import REFERENCE_LOGITS, run_job
-from bench.run.plan import Job, offline_jobs, window_jobs
+from bench.run.job import run_job
+from bench.run.measure import REFERENCE_LOGITS
+from bench.run.plan import Job, capacity_job, offline_jobs, window_jobs
 from bench.units import per_day_to_rps
 
 Watch = Callable[[Event], None]
+_USUAL_PROBES = 8
+"""So many probes a search for capacity is planned with."""
 
 
 class Interrupted(RunFailed):
@@ -67,8 +71,10 @@ def reopen(folder: Path) -> Parts:
     return assemble_written(meta.written, meta.config_file)
 
 
-def run_experiment(parts: Parts, folder: Path, watch: Watch) -> list[str]:
+def run_experiment(parts: Parts, folder: Path, watch: Watch, *, capacity_only: bool = False) -> list[str]:
     """Run every job of `folder` that is not complete; return one line per job that failed.
+
+    With `capacity_only` the repeats at the common rate are left out; the run can be resumed for them.
 
     Raises Interrupted on Ctrl-C, RunFailed where the common rate stays unknown, and NotAvailable or
     ConfigError as they are where the very first job finds that the experiment cannot be run here; its
@@ -81,36 +87,71 @@ def run_experiment(parts: Parts, folder: Path, watch: Watch) -> list[str]:
         if failure := _ensure(job, watch):
             failures[job.system] = failure
     _drop_reference_logits(folder)
-    rate_rps = _common_rate(parts, folder, failures)
     lines = list(failures.values())
+    if parts.experiment.capacity.search:
+        lines += _search_capacities(parts, folder, [name for name in systems if name not in failures], watch)
+    if capacity_only:
+        return lines
+    rate_rps = _common_rate(parts, folder, failures)
     for job in window_jobs(folder, systems, protocol.repeats, protocol.order, rate_rps):
         if job.system not in failures and (failure := _ensure(job, watch)):
             lines.append(failure)
     return lines
 
 
-def planned_s(parts: Parts) -> dict[str, float]:
-    """Return the jobs in their order with their planned seconds; loading and drain come on top."""
-    protocol, systems = parts.experiment.protocol, list(parts.systems)
+def planned_s(parts: Parts, *, capacity_only: bool = False) -> dict[str, float]:
+    """Return the jobs in their order with their planned seconds; loading and drain come on top.
+
+    How many probes a search for capacity takes is only known afterwards.
+    """
+    protocol, capacity, systems = parts.experiment.protocol, parts.experiment.capacity, list(parts.systems)
     offline_s = protocol.warmup_s + protocol.offline_s
     window_s = protocol.warmup_s + protocol.window_s
+    plan_s = {job.name: offline_s for job in offline_jobs(Path(), systems)}
+    if capacity.search:
+        probe_s = protocol.warmup_s + (capacity.probe_s or protocol.window_s)
+        plan_s |= {capacity_job(Path(), name, 1.0).name: _USUAL_PROBES * probe_s for name in systems}
+    if capacity_only:
+        return plan_s
     windows = window_jobs(Path(), systems, protocol.repeats, protocol.order, rate_rps=1.0)
-    return {job.name: offline_s for job in offline_jobs(Path(), systems)} | {
-        job.name: window_s for job in windows
-    }
+    return plan_s | {job.name: window_s for job in windows}
 
 
-def _common_rate(parts: Parts, folder: Path, failures: Mapping[str, str]) -> float:
-    """Return the rate of all window jobs; write it and the GPU's price into `experiment.json`."""
+def _search_capacities(parts: Parts, folder: Path, systems: Sequence[str], watch: Watch) -> list[str]:
+    """Search the capacity of each system; return a line for each search that failed.
+
+    A system whose search failed still has its saturated throughput, and goes on.
+    """
+    lines = []
+    for name in systems:
+        offline = store.read_run(folder / f"{name}.offline")
+        guess = offline_rps(SystemRuns(name=name, offline=offline, windows=[]))
+        if guess.value is None:
+            lines.append(f"{name}.capacity: no search without a saturated throughput: {guess.note}")
+        elif failure := _ensure(capacity_job(folder, name, guess.value), watch):
+            lines.append(failure)
+    return lines
+
+
+def _common_rate(parts: Parts, folder: Path, failures: Mapping[str, str]) -> float | None:
+    """Return the rate of all window jobs, None in a closed loop; write it and the price into the folder."""
     meta = store.read_experiment(folder)
     if meta.rate_rps is not None:
         return meta.rate_rps
     name = parts.experiment.baseline
     offline = store.read_run(folder / f"{name}.offline")
-    capacity = offline_rps(SystemRuns(name=name, offline=offline, windows=[]))
+    searched = folder / f"{name}.capacity"
+    runs = SystemRuns(
+        name=name,
+        offline=offline,
+        windows=[],
+        capacity=store.read_run(searched) if store.is_complete(searched) else None,
+    )
+    capacity = baseline_rate(runs, parts.experiment.objectives)
     workload_rps = per_day_to_rps(parts.experiment.workload.requests_per_day)
     try:
-        rate_rps = parts.load.rate_rps(capacity.value, workload_rps)
+        closed = parts.load.clients is not None
+        rate_rps = None if closed else parts.load.rate_rps(capacity.value, workload_rps)
     except RunFailed as error:
         raise RunFailed(f"{'; '.join([*failures.values(), str(error)])}; see {folder}") from None
     # The GPU that the job used, by its own record: NVML's first one may be another.

@@ -12,16 +12,19 @@ from pathlib import Path
 import msgspec
 
 from bench import store
+from bench.analysis.capacity import Conclusion, conclusion_of
+from bench.analysis.carbon import intensity
 from bench.analysis.comparability import flat
 from bench.analysis.compare import compare
 from bench.analysis.comparison import Comparison
+from bench.analysis.cost import Quote
 from bench.analysis.csvfile import Role, parse, render
 from bench.analysis.decide import Verdict, decide
 from bench.analysis.metrics import metric_set
 from bench.analysis.system import Assumed, Doubt, MetricSet, SystemRuns, missing
 from bench.config import Experiment, Objectives, Quality
 from bench.errors import ResultError
-from bench.records import Run, Value
+from bench.records import Run
 
 CSV_NAME = "{system}_inference_metrics.csv"
 
@@ -77,6 +80,8 @@ BARE = Terms(
     assumed=Assumed(
         usd_per_gpu_hour=missing("a bare CSV states its cost itself"),
         requests_per_day=250_000,
+        kg_co2e_per_kwh=0.40,
+        pue=1.0,
     ),
     objectives=Objectives(p95_latency_ms=1200),
 )
@@ -94,15 +99,30 @@ def metric_sets(folder: Path, terms: Terms | None = None) -> dict[str, MetricSet
     meta = store.read_experiment(folder)
     terms = terms or terms_of(folder, meta)
     by_system = _by_system(folder, list(meta.config["systems"]))
+    searches = bool(meta.config.get("capacity", {}).get("search", False))  # older runs knew of none
     return {
         name: _with_unfinished(
             metric_set(system, terms.assumed, terms.objectives, origin=_origin(folder, name)),
             system,
-            1 + meta.config["protocol"]["repeats"],
+            1 + searches + meta.config["protocol"]["repeats"],
             folder,
         )
         for name, system in by_system.items()
     }
+
+
+def capacities(folder: Path) -> dict[str, Conclusion]:
+    """Return what each system's capacity search found; ResultError where none was made."""
+    meta = store.read_experiment(folder)
+    objectives = experiment_of(folder, meta).objectives
+    found = {
+        name: conclusion_of(system.capacity, objectives)
+        for name, system in _by_system(folder, list(meta.config["systems"])).items()
+        if system.capacity is not None and system.capacity.meta.probes
+    }
+    if not found:
+        raise ResultError(f"{folder}: holds no capacity search; make one: bench capacity CONFIG")
+    return found
 
 
 def experiment_of(folder: Path, meta: store.ExperimentMeta) -> Experiment:
@@ -129,20 +149,30 @@ def terms_of(folder: Path, meta: store.ExperimentMeta) -> Terms:
     """
     experiment = experiment_of(folder, meta)
     assumptions = experiment.assumptions
-    price = missing("the baseline's first job has not ended, so the GPU is unknown")
+    why = "the baseline's first job has not ended, so the GPU is unknown"
+    price = Quote(value=None, source="missing", note=why)
     if meta.price is not None:
         try:
-            price = msgspec.convert(meta.price, Value)
+            price = msgspec.convert(meta.price, Quote)
         except msgspec.ValidationError as error:
             raise _damaged(folder, "price", error) from error
+    kg_co2e_per_kwh, kg_range, grid = intensity(assumptions)
     return Terms(
         assumed=Assumed(
-            usd_per_gpu_hour=price,
+            usd_per_gpu_hour=price.figure,
             requests_per_day=experiment.workload.requests_per_day,
-            kg_co2e_per_kwh=assumptions.kg_co2e_per_kwh,
+            price_looked_up=price.looked_up,
+            price_date=price.date,
+            usd_per_gpu_hour_range=assumptions.usd_per_gpu_hour_range or price.asked,
+            kg_co2e_per_kwh=kg_co2e_per_kwh,
+            kg_co2e_per_kwh_range=kg_range,
+            grid=grid,
             pue=assumptions.pue,
+            embodied=assumptions.embodied,
             headroom=assumptions.headroom,
             peak_to_mean=assumptions.peak_to_mean,
+            min_replicas=assumptions.min_replicas,
+            spare_replicas=assumptions.spare_replicas,
         ),
         objectives=experiment.objectives,
         quality=experiment.quality,
@@ -229,7 +259,7 @@ def _unstated(override: Override) -> Doubt | None:
 
 def _with_unfinished(metrics: MetricSet, system: SystemRuns, expected: int, folder: Path) -> MetricSet:
     """Return `metrics` with a doubt where jobs of the experiment have not ended."""
-    ended = len(system.windows) + (system.offline is not None)
+    ended = len(system.windows) + (system.offline is not None) + (system.capacity is not None)
     if ended >= expected:
         return metrics
     doubt = Doubt(
@@ -310,7 +340,9 @@ def _overridden(terms: Terms, override: Override) -> Terms:
     if override.requests_per_day is not None:
         assumed = msgspec.structs.replace(assumed, requests_per_day=override.requests_per_day)
     if override.kg_co2e_per_kwh is not None:
-        assumed = msgspec.structs.replace(assumed, kg_co2e_per_kwh=override.kg_co2e_per_kwh)
+        assumed = msgspec.structs.replace(
+            assumed, kg_co2e_per_kwh=override.kg_co2e_per_kwh, kg_co2e_per_kwh_range=None, grid=None
+        )
     if override.p95_latency_ms is not None:
         objectives = msgspec.structs.replace(objectives, p95_latency_ms=override.p95_latency_ms)
     return msgspec.structs.replace(terms, assumed=assumed, objectives=objectives)
@@ -346,6 +378,7 @@ def _by_system(folder: Path, names: Sequence[str]) -> dict[str, SystemRuns]:
         name: SystemRuns(
             name=name,
             offline=next((run for run in own if run.meta.kind == "offline"), None),
+            capacity=next((run for run in own if run.meta.kind == "capacity"), None),
             windows=[run for run in own if run.meta.kind == "window"],
         )
         for name, own in runs.items()

@@ -66,6 +66,7 @@ class Laws(msgspec.Struct, frozen=True, kw_only=True):
             vocabulary=_NoWords(),
             max_context=inputs.longest + outputs.longest,
             seed=tuple(seed),
+            seeds=workload.seeds,
         )
 
     def open_loop(self, n: int, rate_rps: float, seed: Sequence[int]) -> list[Request]:

@@ -90,7 +90,7 @@ def test_the_client_has_a_line_for_each_system(pair: tuple[Comparison, Verdict])
     rate = "VALID, realised 1 of 1 requests/s (10 due, 10 sent)"
     line = f"{rate}, largest lag 0.2 ms (pacer 0.05, interpreter 0.15)"
     text = flat(plain_text(render_comparison(*pair), width=200))
-    assert f"Client - baseline: {line} - optimized: {line}" in text
+    assert f"Client and device - baseline: {line} - optimized: {line}" in text
     assert f"- baseline: {line}" in to_markdown(*pair).splitlines()
 
 
@@ -125,7 +125,7 @@ def test_what_was_not_measured_is_listed_once_per_reason() -> None:
         measured("baseline", (0.5, 0.5), 2, "cpu"), measured("optimized", (0.5, 0.5), 2, "cpu")
     )
     text = flat(plain_text(render_comparison(comparison, verdict), width=400))
-    assert "both: energy per 1k; mean power; CO2e per 1k: no GPU in use" in text
+    assert "CO2e per 1k; SCI per 1k: no GPU in use" in text
     assert "HOLD" in text
     lines = plain_text(render_comparison(comparison, verdict)).splitlines()
     energy = next(line for line in lines if "energy per 1k" in line)

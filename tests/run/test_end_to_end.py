@@ -38,8 +38,12 @@ p95_latency_ms = 60_000
 tokens = 256
 window = 128
 stride = 64
+[capacity]
+search = false
 [protocol]
 warmup_s = 0.2
+max_warmup_s = 0.3
+idle_s = 0.6
 window_s = 1.5
 repeats = 1
 offline_s = 0.5
@@ -271,7 +275,7 @@ batching = { kind = "continuous", max_size = 4 }
 
 
 def test_a_killed_job_is_recorded_ctrl_c_keeps_the_rest_and_resume_goes_on(tmp_path: Path) -> None:
-    path = config(tmp_path, warmup_s="1", window_s="6")
+    path = config(tmp_path, warmup_s="1", max_warmup_s="2", window_s="6")
     text = path.read_text().replace('precision = "int8"', 'precision = "bf16"')
     path.write_text(text)
     command = [sys.executable, "-m", "bench", "run", str(path), "--results", str(tmp_path / "results")]

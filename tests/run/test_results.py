@@ -168,7 +168,7 @@ def test_an_unfinished_run_says_so_and_how_to_go_on(tmp_path: Path) -> None:
     (folder / "new.3" / "run.json").unlink()
     (judged,) = judge_experiment(folder)
     (doubt,) = [doubt for doubt in judged.comparison.doubts if doubt.text.startswith("new: the run is unfin")]
-    assert "3 of 6 jobs" in doubt.text
+    assert "3 of 7 jobs" in doubt.text  # saturated, capacity, five repeats
     assert doubt.remedy == f"bench run --resume {folder}"
 
 

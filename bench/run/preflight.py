@@ -1,0 +1,49 @@
+"""What can be said before a run: an objective that no system could meet on this GPU, by physics alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bench.analysis.limits import impossible
+from bench.analysis.reference import gpus
+from bench.errors import NotAvailable
+from bench.meters.nvml import probe_nvml
+from bench.records import Footprint
+from bench.run.assemble import Parts
+
+_DRAWN = 2000
+"""Requests that are drawn to know the workload's lengths."""
+
+
+def warnings(parts: Parts) -> list[str]:
+    """Return why each system's objective cannot be met on this machine's GPU; [] where nothing is known.
+
+    Looks at NVML's first GPU, and at models whose configuration lies on this machine: nothing is downloaded.
+    """
+    status = probe_nvml()
+    if parts.experiment.model.device == "cpu" or not status.gpus or status.simulated:
+        return []
+    from bench.model.footprint import footprint_of
+
+    found = []
+    for name, system in parts.systems.items():
+        try:
+            shape = footprint_of(parts.experiment.model, system.precision)
+        except NotAvailable:
+            continue  # the job looks again when the model is loaded
+        if why := hopeless(parts, shape, status.gpus[0].name):
+            found.append(f"{name}: {why}")
+    return found
+
+
+def hopeless(parts: Parts, shape: Footprint, gpu_name: str | None) -> str | None:
+    """Return why the latency objective cannot be met with a model of this shape on that GPU; None if it may.
+
+    Outputs that may end by themselves can be one token long.
+    """
+    rng = np.random.default_rng(parts.experiment.seed)
+    inputs = parts.input_tokens.draw(_DRAWN, rng)
+    outputs = parts.output_tokens.draw(_DRAWN, rng)
+    if parts.experiment.workload.stop == "natural":
+        outputs = np.ones_like(outputs)
+    return impossible(parts.experiment.objectives, shape, gpus().get(gpu_name or ""), inputs, outputs)
