@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-NAMES = ("harness_overhead", "queueing", "dispatch", "simulator", "generation")
+NAMES = ("harness_overhead", "queueing", "dispatch", "simulator", "generation", "energy_accuracy")
 
 
 def main() -> None:

@@ -8,8 +8,6 @@ says what it is a ratio of and on which machine it was found.
 from __future__ import annotations
 
 import json
-import math
-import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 import msgspec
 
 from bench import provenance
+from bench.analysis.paired import median_interval
 from bench.store import write_json
 
 LATEST = Path("results/perf/latest.json")
@@ -38,26 +37,20 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def summarize(ratios: Sequence[float], unit: str, *, threads: int | None = None) -> Entry:
-    """Return the entry of `ratios`, one per repeat; `threads` of torch where it computed."""
-    low, high = median_interval(ratios)
+    """Return the entry of `ratios`, one per repeat; `threads` of torch where it computed.
+
+    Of fewer than six repeats, which have no interval at 95 %, it holds their extremes.
+    """
+    found = median_interval(ratios)
     processor = provenance.cpu_model()
     return Entry(
-        ratio=statistics.median(ratios),
-        low=low,
-        high=high,
+        ratio=found.median,
+        low=min(ratios) if found.low is None else found.low,
+        high=max(ratios) if found.high is None else found.high,
         repeats=len(ratios),
         unit=unit,
         machine=processor if threads is None else f"{processor}, {threads} thread{'s' * (threads > 1)}",
     )
-
-
-def median_interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the 95 % interval of the median by order statistics (normal approximation of the binomial)."""
-    ordered = sorted(values)
-    half = 1.96 * math.sqrt(len(ordered)) / 2
-    low = max(0, math.floor(len(ordered) / 2 - half))
-    high = min(len(ordered) - 1, math.ceil(len(ordered) / 2 + half) - 1)
-    return ordered[low], ordered[high]
 
 
 def record(entries: Mapping[str, Entry], path: Path = LATEST) -> None:
