@@ -8,7 +8,7 @@ It looks at the logit of each chosen token, too: a request for which one is not 
 
 from __future__ import annotations
 
-import math
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +27,9 @@ class _Scores:
         self.held = scores
         return scores
 
+    # transformers asks for it at every step, and finding it out takes longer than all else here.
+    __call__.__signature__ = inspect.signature(__call__)  # type: ignore[attr-defined]
+
 
 class TokenHook:
     """A stopping criterion that takes each step's time and ends each row at its own length."""
@@ -36,15 +39,17 @@ class TokenHook:
 
         self.times_s: list[float] = []
         self.scores = _Scores()
-        self._finite: list[Any] = []
+        self._chosen: list[Any] = []
         self._clock = clock
         self._cuda = loaded.device == "cuda"
+        self._synchronize, self._isin = torch.cuda.synchronize, torch.isin
         self._batch = batch
         self._eos_ids = frozenset(loaded.eos_ids)
         device = loaded.device
+        self._shortest = min(request.output_tokens for request in batch)
         self._lengths = torch.tensor([request.output_tokens for request in batch], device=device)
         natural = [request.stop == "natural" for request in batch]
-        # With nothing to look for, a step costs one comparison and no look at the tokens.
+        # With nothing to look for, a step looks at no token, and compares nothing before a row can end.
         looks = any(natural) and bool(loaded.eos_ids)
         self._natural = torch.tensor(natural, device=device) if looks else None
         self._eos = torch.tensor(loaded.eos_ids, device=device) if looks else None
@@ -52,23 +57,24 @@ class TokenHook:
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
         """Stamp the step whose tokens stand last in `input_ids`; return which rows have ended."""
-        import torch
-
         if self._cuda:
-            torch.cuda.synchronize()
+            self._synchronize()
         self.times_s.append(self._clock.now_s())
         # An argmax takes NaN for the largest, so that the chosen logit tells of any in its row.
-        self._finite.append(self.scores.held.gather(-1, input_ids[:, -1:]).abs() < math.inf)
+        self._chosen.append(self.scores.held.gather(-1, input_ids[:, -1:]))
         self.scores.held = None
         if self._natural is not None:
-            self._ended |= self._natural & torch.isin(input_ids[:, -1], self._eos)
+            self._ended |= self._natural & self._isin(input_ids[:, -1], self._eos)
+        if len(self.times_s) < self._shortest:
+            return self._ended
         return self._ended | (self._lengths <= len(self.times_s))
 
     def finite_steps(self) -> list[int]:
         """Return for each row how many steps there were before the first whose logits were not finite."""
         import torch
 
-        steps: list[int] = torch.cat(self._finite, dim=1).int().cumprod(dim=1).sum(dim=1).tolist()
+        finite = torch.cat(self._chosen, dim=1).isfinite()
+        steps: list[int] = finite.int().cumprod(dim=1).sum(dim=1).tolist()
         return steps
 
     def own_tokens(self, row: int, tokens: Sequence[int]) -> list[int]:
