@@ -9,7 +9,7 @@ and messages to stderr. Everything heavy is imported by the command that needs i
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -102,9 +102,9 @@ def _run(parts: Any, folder: Path, results: Path, *, quiet: bool, every: bool) -
     console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
     for line in warnings(parts):
         print(f"bench: {line}", file=sys.stderr)
-    console.print(f"{len(plan_s)} jobs, {sum(plan_s.values()) / MINUTE_S:.0f} minutes plus loading and drain")
+    console.print(f"{len(plan_s)} jobs, {sum(plan_s.values()) / MINUTE_S:.1f} minutes plus loading and drain")
     with RunProgress(console, planned_s=plan_s, quiet=quiet) as progress:
-        failures = run_experiment(parts, folder, progress.watch)
+        failures = _resumable(lambda: run_experiment(parts, folder, progress.watch), f"run --resume {folder}")
     sets = metric_sets(folder)
     invalid = _invalid(sets)
     written = write_csvs(folder, folder)
@@ -120,6 +120,8 @@ def _run(parts: Any, folder: Path, results: Path, *, quiet: bool, every: bool) -
             "bench: one system only, so there is nothing to compare; its figures are in the CSV",
             file=sys.stderr,
         )
+    for line in _overloaded(sets):
+        print(f"bench: {line}", file=sys.stderr)
     if failures:
         print(f"bench: go on with: bench run --resume {folder}", file=sys.stderr)
     for line in invalid:
@@ -131,9 +133,15 @@ def _run(parts: Any, folder: Path, results: Path, *, quiet: bool, every: bool) -
 
 @app.command()
 def capacity(
-    path: Annotated[Path, typer.Argument(metavar="CONFIG|RUN", help="An experiment file, or a run folder.")],
+    path: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG|RUN", help="An experiment file, or a run folder.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Model id or folder instead of the file's.")] = None,
     results: Annotated[Path, typer.Option(help="Where the run folder goes.")] = Path("results"),
+    resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted search.")] = None,
+    allow_shared: Annotated[
+        bool, typer.Option("--allow-shared", help="Measure on a GPU that others use, too.")
+    ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
@@ -142,29 +150,55 @@ def capacity(
     Of a run folder the recorded search is shown again, with the whole curve of latency against rate.
     """
     from bench.report.capacity import capacity_to_markdown, render_capacity
-    from bench.report.progress import RunProgress
     from bench.run.assemble import assemble
-    from bench.run.experiment import new_folder, planned_s, run_experiment
+    from bench.run.experiment import new_folder, reopen
     from bench.run.results import capacities
 
+    if (path is None) == (resume is None):
+        raise typer.BadParameter("give either an experiment file or run folder, or --resume FOLDER")
     failures: list[str] = []
-    folder = path
-    if not path.is_dir():
-        parts = assemble(path, model_id=model, search=True)
-        folder, console = new_folder(parts, results), _console(stderr=True)
-        console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
-        plan_s = planned_s(parts, capacity_only=True)
-        with RunProgress(console, planned_s=plan_s, quiet=quiet) as progress:
-            failures = run_experiment(parts, folder, progress.watch, capacity_only=True)
-    for system, found in capacities(folder).items():
+    folder = resume or path
+    assert folder is not None
+    if resume is not None:
+        failures = _search(reopen(resume), resume, quiet=quiet)
+    elif not folder.is_dir():
+        parts = assemble(folder, model_id=model, allow_shared=allow_shared, search=True)
+        folder = new_folder(parts, results)
+        failures = _search(parts, folder, quiet=quiet)
+    for failure in failures:
+        print(f"bench: {failure}", file=sys.stderr)
+    try:
+        found_by_system = capacities(folder)
+    except BenchError:
+        if failures:  # they say more than that nothing was found
+            raise typer.Exit(3) from None
+        raise
+    for system, found in found_by_system.items():
         if markdown:
             print(capacity_to_markdown(system, found))
         else:
             _console().print(render_capacity(system, found))
-    for failure in failures:
-        print(f"bench: {failure}", file=sys.stderr)
     if failures:
+        print(f"bench: go on with: bench capacity --resume {folder}", file=sys.stderr)
         raise typer.Exit(3)
+
+
+def _search(parts: Any, folder: Path, *, quiet: bool) -> list[str]:
+    """Search every capacity that is not known yet; return a line for each job that failed."""
+    from bench.report.progress import RunProgress
+    from bench.run.experiment import planned_s, run_experiment
+    from bench.run.preflight import warnings
+
+    console = _console(stderr=True)
+    console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
+    for line in warnings(parts):
+        print(f"bench: {line}", file=sys.stderr)
+    plan_s = planned_s(parts, capacity_only=True)
+    with RunProgress(console, planned_s=plan_s, quiet=quiet) as progress:
+        return _resumable(
+            lambda: run_experiment(parts, folder, progress.watch, capacity_only=True),
+            f"capacity --resume {folder}",
+        )
 
 
 @app.command()
@@ -327,6 +361,16 @@ def env(
     _console().print(render_environment(inspect()))
 
 
+def _resumable(work: Callable[[], list[str]], command: str) -> list[str]:
+    """Do `work`, and say with which command to go on when it is interrupted."""
+    from bench.run.experiment import Interrupted
+
+    try:
+        return work()
+    except Interrupted as error:
+        raise Interrupted(f"{error}; go on with: bench {command}") from None
+
+
 def _fails(decision: str, fail_on: FailOn) -> bool:
     severity = ["adopt", "adopt with guardrails", "hold", "not enough evidence", "reject"]
     mildest = {"guardrails": 1, "hold": 2, "reject": 4}[fail_on.value]
@@ -340,6 +384,12 @@ def _invalid(sets: Mapping[str, Any]) -> list[str]:
         for name, system in sets.items()
         if system.client is not None and system.client.level == "INVALID"
     ]
+
+
+def _overloaded(sets: Mapping[str, Any]) -> list[str]:
+    """Return a line for each system that cannot carry the common rate: it has no latency to show."""
+    why = {name: system.values["p50_latency_ms"].note for name, system in sets.items() if system.saturated}
+    return [f"{name}: {note}; measure at a lower rate (--rate)" for name, note in why.items()]
 
 
 def _show(

@@ -208,7 +208,7 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 
     `repeat` names the draw of the requests (from 1): probes of the same one are the same requests at another
     pace. `stopped` says why it was ended before its window had passed, None where it was not; `warmup_s` is
-    how long the warm-up took.
+    how long the warm-up took. `due` requests were due inside the window, sent as `pacer` tells.
     """
 
     rate_rps: float
@@ -216,6 +216,8 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
     repeat: int = 1
     stopped: str | None = None
     warmup_s: float | None = None
+    due: int | None = None
+    pacer: dict[str, Any] | None = None
 
 
 class RunMeta(msgspec.Struct, frozen=True, kw_only=True):
@@ -250,7 +252,8 @@ class RunMeta(msgspec.Struct, frozen=True, kw_only=True):
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """What a running job tells whoever watches: its phase, how far it is, and figures so far.
 
-    `total_s` is the phase's planned length, None where it cannot be known (loading).
+    `total_s` is the phase's planned length, None where it cannot be known (loading); `done` the share of the
+    whole job, None where that is the phase's.
     """
 
     job: str
@@ -258,3 +261,4 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     elapsed_s: float = 0.0
     total_s: float | None = None
     detail: str = ""
+    done: float | None = None

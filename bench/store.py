@@ -42,8 +42,8 @@ class ExperimentMeta(msgspec.Struct, frozen=True, kw_only=True):
     """`experiment.json`: what every job of the folder shares.
 
     `config` is the experiment as resolved, `written` as it stood in the file. `price` and `rate_rps` are
-    filled in when the baseline's first job has told the GPU and the capacity, so that a summary needs this
-    folder alone.
+    filled in when the baseline's jobs have told the GPU and the capacity, so that a summary needs this folder
+    alone; `rate_note` says where the rate comes from.
     """
 
     schema: int
@@ -55,6 +55,7 @@ class ExperimentMeta(msgspec.Struct, frozen=True, kw_only=True):
     provenance: dict[str, Any]
     price: dict[str, Any] | None = None
     rate_rps: float | None = None
+    rate_note: str = ""
 
 
 def write_atomically(path: Path, data: bytes) -> None:

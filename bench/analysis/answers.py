@@ -20,19 +20,35 @@ WORDS: dict[Binding, str] = {
 
 
 def answered(trials: Sequence[Trial], found: Boundary | None, source: Source) -> Value:
-    """Return the answer as a value, or why there is none."""
+    """Return the answer as a value, or why there is none; probes whose client was INVALID do not count."""
     if not trials:
         return missing("no probe of the capacity search was made")
-    probes = f"{len(trials)} probes of {max(t.seconds for t in trials):.3g} s"
+    valid = [t for t in trials if t.counts]
+    if not valid:
+        worst = trials[-1]
+        return missing(
+            f"the client was INVALID in all {len(trials)} probes of the capacity search, so the load was not "
+            f"the one asked for (at {shown(worst.rate_rps)} requests/s: {worst.faults})"
+        )
+    probes = f"{len(trials)} probes of {max(t.seconds for t in valid):.3g} s"
+    if len(valid) < len(trials):
+        probes += f", {len(trials) - len(valid)} of which had an INVALID client and do not count"
     if found is None:
-        lowest = min(trials, key=lambda t: t.rate_rps)
+        # Of those at the lowest rate the one that came closest: it failed, too.
+        lowest = min(valid, key=lambda t: (t.rate_rps, -(t.room or 0.0)))
         return missing(f"no rate that was probed is sustained: {_why_failed(lowest)} ({probes})")
     sure = "no interval"
     if found.low_rps is not None and found.high_rps is not None:
-        ends = f"{shown(found.low_rps)} to {shown(found.high_rps)}"
-        sure = f"95 % interval {ends} from {found.draws} draws" if found.draws else f"between {ends}"
+        low, high = shown(found.low_rps), shown(found.high_rps)
+        sure = (
+            f"95 % interval {low} to {high} from {found.draws} draws"
+            if found.draws
+            else f"between {low} and {high}"
+        )
+    if found.one_draw:
+        sure += ", as every draw of the requests was the same: others may differ by more"
     parts = [
-        "highest steady rate at which the objectives hold and the queue is stable",
+        "capacity: highest steady rate at which the objectives hold and the queue is stable",
         f"{WORDS[found.binds]} binds",
         probes,
         sure,
@@ -62,9 +78,10 @@ def _why_failed(lowest: Trial) -> str:
 
 def highest_stable(trials: Sequence[Trial], source: Source) -> Value:
     """Return the highest rate at which the queue was stable, below the lowest at which it was not."""
-    overloaded = [t for t in trials if not t.stable]
+    valid = [t for t in trials if t.counts]
+    overloaded = [t for t in valid if not t.stable]
     least_rps = min((t.rate_rps for t in overloaded), default=math.inf)
-    stable = [t.rate_rps for t in trials if t.stable and t.rate_rps < least_rps]
+    stable = [t.rate_rps for t in valid if t.stable and t.rate_rps < least_rps]
     if not stable:
         return missing("the queue was stable at no rate that was probed")
     above = f"it grew at {shown(least_rps)}/s" if overloaded else "it never grew, so this is a lower bound"
@@ -73,6 +90,6 @@ def highest_stable(trials: Sequence[Trial], source: Source) -> Value:
         source=source,
         low=max(stable),
         high=None if not overloaded else least_rps,
-        n=len(trials),
+        n=len(valid),
         note=f"highest rate probed at which the queue was stable; {above}",
     )

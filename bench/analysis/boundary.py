@@ -31,15 +31,19 @@ MOST_ERROR = 0.5
 """A probe whose p95 is less sure than this share of it tells no more of its error."""
 OVERSHOOT = 0.5
 """How far beyond the root a probe goes to see its other side, as a share of the step towards it."""
+ABOVE = 0.9
+"""A probe that bounds the highest stable rate from above lies this share of the tolerance above it."""
 INWARD = 0.25
 """A probe between two rates keeps this share of their distance from either."""
+_ROUNDING = 1e-9
 
 
 class Boundary(msgspec.Struct, frozen=True, kw_only=True):
     """The boundary's rate and interval, what lies beyond it, and whether that is sure enough.
 
     `target_rps` is where the next probe would tell the most. `draws` are those of the interval; 0 where it is
-    no interval of a mean but lies between two rates that were probed.
+    no interval of a mean but lies between two rates that were probed. `one_draw` says that further draws of
+    the requests were asked for, and all were the same.
     """
 
     rate_rps: float
@@ -49,6 +53,7 @@ class Boundary(msgspec.Struct, frozen=True, kw_only=True):
     low_rps: float | None = None
     high_rps: float | None = None
     draws: int = 0
+    one_draw: bool = False
 
 
 def boundary(trials: Sequence[Trial], guess_rps: float, tolerance: float) -> Boundary | None:
@@ -63,6 +68,8 @@ def boundary(trials: Sequence[Trial], guess_rps: float, tolerance: float) -> Bou
     if curve is None or not any(search.is_near(point, curve.root_rps) for point in points):
         queue_first = queue.settled or (curve is not None and curve.root_rps >= queue.target_rps)
         return queue if queue_first else _between(trials, curve, tolerance)
+    if one_draw(trials) and not (queue.settled and queue.rate_rps < curve.root_rps):
+        return msgspec.structs.replace(_between(trials, curve, tolerance), one_draw=True)
     found = search.crossing(points, curve)
     errors = any(t.binds == "errors" and abs(t.rate_rps / found.rate_rps - 1.0) < search.NEAR for t in trials)
     if queue.settled and queue.rate_rps < found.rate_rps:
@@ -83,11 +90,26 @@ def boundary(trials: Sequence[Trial], guess_rps: float, tolerance: float) -> Bou
         rate_rps=found.rate_rps,
         target_rps=target_rps,
         binds="errors" if errors else "p95",
-        settled=found.half_width <= tolerance and math.isfinite(failed) and surrounded,
+        settled=math.isfinite(failed)
+        and surrounded
+        and _is_narrow(found.rate_rps, found.low_rps, found.high_rps, tolerance),
         low_rps=found.low_rps,
         high_rps=found.high_rps,
         draws=found.draws,
     )
+
+
+def _is_narrow(rate_rps: float, low_rps: float | None, high_rps: float | None, tolerance: float) -> bool:
+    """Say whether neither end of an interval is further from the rate than `tolerance` allows."""
+    if low_rps is None or high_rps is None:
+        return False
+    return max(rate_rps - low_rps, high_rps - rate_rps) <= tolerance * rate_rps * (1.0 + _ROUNDING)
+
+
+def one_draw(trials: Sequence[Trial]) -> bool:
+    """Say whether several draws of the requests were asked for, and all of them were the same."""
+    stable = [t for t in trials if t.stable and t.draw is not None]
+    return len({t.repeat for t in stable}) > 1 and len({t.draw for t in stable}) == 1
 
 
 def _curve(points: Sequence[Point], trials: Sequence[Trial], guess_rps: float) -> Curve | None:
@@ -126,14 +148,16 @@ def _across(points: Sequence[Point], root_rps: float, most_rps: float) -> float:
 def points_of(trials: Sequence[Trial]) -> list[Point]:
     """Return the rooms of the probes whose queue was stable; without a limit there are none."""
     points = []
+    first: dict[str, int] = {}
     for t in trials:
+        draw = t.repeat if t.draw is None else first.setdefault(t.draw, t.repeat)
         if t.stable and t.room is not None:
             share = 0.0 if t.margin_error is None else min(t.margin_error * t.room, MOST_ERROR)
             # The mean of an inverse is above the inverse of the mean, by the variance's share.
             room = t.room / (1.0 + share**2)
             room = min(room, JUST_FAILED) if t.binds == "errors" else room
             error = None if t.margin_error is None else share * room
-            points.append(Point(rate_rps=t.rate_rps, room=room, draw=t.repeat, error=error))
+            points.append(Point(rate_rps=t.rate_rps, room=room, draw=draw, error=error))
     return points
 
 
@@ -169,24 +193,27 @@ def _of_the_queue(trials: Sequence[Trial], guess_rps: float, tolerance: float) -
     rate_rps = min(reach(trials, guess_rps), least_rps)
     error = max((t.served_error for t in served), default=0.0)
     high_rps = min(least_rps, rate_rps + t_quantile(BLOCKS - 1.0) * error)
-    low_rps = min(highest_rps, rate_rps)
-    enough = low_rps >= (1.0 - tolerance) * rate_rps
-    # Just below the estimate; where even that was overloaded, in the middle of what is left.
+    low_rps, high_rps = min(highest_rps, rate_rps), max(high_rps, rate_rps)
+    settled = _is_narrow(rate_rps, low_rps, high_rps, tolerance)
+    # Just below the estimate; where even that was overloaded, in the middle of what is left. Where the lower
+    # end is near enough, just above it: what is overloaded there bounds the upper end.
     target_rps = (1.0 - tolerance / 2.0) * rate_rps
     if target_rps >= least_rps or any(t.rate_rps == target_rps for t in overloaded):
         target_rps = (low_rps + least_rps) / 2.0
+    elif not settled and _is_narrow(rate_rps, low_rps, rate_rps, tolerance):
+        target_rps = (1.0 + ABOVE * tolerance) * rate_rps
     return Boundary(
         rate_rps=rate_rps,
         target_rps=target_rps,
         binds="queue",
-        settled=enough,
+        settled=settled,
         low_rps=low_rps,
-        high_rps=max(high_rps, rate_rps),
+        high_rps=high_rps,
     )
 
 
 def _between(trials: Sequence[Trial], curve: Curve | None, tolerance: float) -> Boundary:
-    """Return the boundary between the highest rate that passed and the lowest that failed.
+    """Return the boundary between the highest rate that passed and the lowest that failed, or back.
 
     So it is on a cliff, and as long as no probe has come near.
     """
@@ -196,7 +223,7 @@ def _between(trials: Sequence[Trial], curve: Curve | None, tolerance: float) -> 
         target_rps = BEYOND * low_rps if curve is None else curve.root_rps
         return Boundary(rate_rps=low_rps, target_rps=target_rps, binds="p95", settled=False)
     first = min(failing, key=lambda t: t.rate_rps)
-    high_rps = max(first.rate_rps, low_rps)
+    low_rps, high_rps = min(first.rate_rps, low_rps), max(first.rate_rps, low_rps)
     # A curve with a bend can lead to the same end again and again; each step is to cut off a part.
     root_rps = (low_rps + high_rps) / 2.0 if curve is None else curve.root_rps
     margin_rps = INWARD * (high_rps - low_rps)
@@ -204,7 +231,7 @@ def _between(trials: Sequence[Trial], curve: Curve | None, tolerance: float) -> 
         rate_rps=(low_rps + high_rps) / 2.0,
         target_rps=min(max(root_rps, low_rps + margin_rps), high_rps - margin_rps),
         binds=first.binds or "p95",
-        settled=high_rps - low_rps <= tolerance * high_rps,
+        settled=_is_narrow((low_rps + high_rps) / 2.0, low_rps, high_rps, tolerance),
         low_rps=low_rps,
         high_rps=high_rps,
     )

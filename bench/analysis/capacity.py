@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 
 from bench.analysis import search
 from bench.analysis.answers import answered, highest_stable
-from bench.analysis.boundary import boundary, points_of, reach
+from bench.analysis.boundary import boundary, one_draw, points_of, reach
 from bench.analysis.stats import minimum_count
 from bench.analysis.summary import offline_rps, origin
 from bench.analysis.system import SystemRuns, missing
@@ -44,14 +45,20 @@ SAME = 0.01
 """Rates that differ by less are the same: the same draw would only show the same again."""
 NOISE = 3.0
 """A latency that falls with the rate by more standard errors than this does so in truth."""
+AGAIN = 2
+"""So many times a probe is made again whose client was INVALID; then its rate cannot be offered here."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """How far to search; `guess_rps` is the saturated throughput, or the best there is in its place."""
+    """How far to search; `guess_rps` is the saturated throughput, or the best there is in its place.
+
+    `probe_s` is how long a probe's window is meant to be; without it that of the longest one stands in.
+    """
 
     guess_rps: float
     tolerance: float = 0.05
     max_probes: int = 24
+    probe_s: float | None = None
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +75,7 @@ class Conclusion(msgspec.Struct, frozen=True, kw_only=True):
     whatever the objectives. `highest_passing_rps` and `lowest_failing_rps` are rates that were probed; with
     noise the former may lie above the latter. `monotone` says whether latency rose with the rate but for
     noise, `settled` whether the interval is as narrow as asked. `seconds` are those of all windows, `curve`
-    are the probes by their rate.
+    are all probes by their rate, also the `invalid` many whose client was INVALID, which count for nothing.
     """
 
     capacity: Value
@@ -80,40 +87,59 @@ class Conclusion(msgspec.Struct, frozen=True, kw_only=True):
     settled: bool
     seconds: float
     curve: tuple[Trial, ...]
+    invalid: int = 0
 
 
 def next_probe(trials: Sequence[Trial], settings: Settings) -> Ask | None:
-    """Return what to probe next; None when the answer is good enough, cannot be had, or takes too long."""
-    if not trials:
-        return Ask(rate_rps=START * settings.guess_rps, repeat=1)
+    """Return what to probe next; None when the answer is good enough, cannot be had, or takes too long.
+
+    A probe whose client was INVALID is as good as not made, so the same is asked for again.
+    """
     if len(trials) >= settings.max_probes:
         return None
+    ask = _next([t for t in trials if t.counts], settings)
+    if ask is None:
+        return None
+    failed = [t for t in trials if not t.counts and _is_same(t.rate_rps, ask.rate_rps)]
+    return ask if len(failed) <= AGAIN else None
+
+
+def _next(trials: Sequence[Trial], settings: Settings) -> Ask | None:
+    """Return what to probe next by the probes that count."""
+    if not trials:
+        return Ask(rate_rps=START * settings.guess_rps, repeat=1)
     found = boundary(trials, settings.guess_rps, settings.tolerance)
     if found is not None and found.settled:
         return None
+    another = 1 + max(t.repeat for t in trials)
     rate_rps = _lower(trials, settings) if found is None else _within(found.target_rps, trials)
     if rate_rps is None:
-        return None
-    near = any(search.is_near(point, rate_rps) for point in points_of(trials))
-    again = any(abs(t.rate_rps / rate_rps - 1.0) < SAME for t in trials)
-    return Ask(rate_rps=rate_rps, repeat=1 + max(t.repeat for t in trials) if near or again else 1)
+        # One draw of the requests may be an unlucky one; two are not.
+        return Ask(rate_rps=min(t.rate_rps for t in trials), repeat=another) if another == 2 else None
+    near = any(search.is_near(point, rate_rps) for point in points_of(trials)) and not one_draw(trials)
+    again = any(_is_same(t.rate_rps, rate_rps) for t in trials)
+    return Ask(rate_rps=rate_rps, repeat=another if near or again else 1)
+
+
+def _is_same(one_rps: float, other_rps: float) -> bool:
+    return abs(one_rps / other_rps - 1.0) < SAME
 
 
 def conclude(trials: Sequence[Trial], settings: Settings, *, source: Source = "measured") -> Conclusion:
     """Return the answer that `trials` hold, with all of them; without an answer its reason."""
-    found = boundary(trials, settings.guess_rps, settings.tolerance) if trials else None
-    passed = [t.rate_rps for t in trials if t.passed]
-    known = found if found is not None and passed else None
+    valid = [t for t in trials if t.counts]
+    found = boundary(valid, settings.guess_rps, settings.tolerance)
     return Conclusion(
-        capacity=answered(trials, known, source),
-        binds=None if known is None else known.binds,
+        capacity=answered(trials, found, source),
+        binds=None if found is None else found.binds,
         stable_rps=highest_stable(trials, source),
-        monotone=_monotone(trials),
-        highest_passing_rps=max(passed, default=None),
-        lowest_failing_rps=min((t.rate_rps for t in trials if not t.passed), default=None),
-        settled=known is not None and known.settled,
+        monotone=_monotone(valid),
+        highest_passing_rps=max((t.rate_rps for t in valid if t.passed), default=None),
+        lowest_failing_rps=min((t.rate_rps for t in valid if not t.passed), default=None),
+        settled=found is not None and found.settled,
         seconds=math.fsum(t.seconds for t in trials),
         curve=tuple(sorted(trials, key=lambda t: (t.rate_rps, t.repeat))),
+        invalid=len(trials) - len(valid),
     )
 
 
@@ -155,7 +181,9 @@ def _lower(trials: Sequence[Trial], settings: Settings) -> float | None:
     lowest = ordered[0]
     rate_rps = lowest.rate_rps
     rooms = [(t.rate_rps, t.room) for t in ordered if t.stable and t.room is not None]
-    if len(rooms) > 1 and rooms[0][1] < (1.0 + FLAT) * rooms[1][1] and rooms[1][0] > 1.5 * rooms[0][0]:
+    most = max((room for at_rps, room in rooms if at_rps < 1.5 * rooms[0][0]), default=0.0)
+    above = next((room for at_rps, room in rooms if at_rps > 1.5 * rooms[0][0]), None)
+    if above is not None and most < (1.0 + FLAT) * above:
         return None
     wanted_rps = 0.0
     if not lowest.stable:
@@ -164,7 +192,8 @@ def _lower(trials: Sequence[Trial], settings: Settings) -> float | None:
         most_rps = reach(trials, settings.guess_rps)
         wanted_rps = most_rps - (most_rps - rate_rps) / lowest.room
     lower_rps = min(max(wanted_rps, rate_rps / FACTOR), rate_rps / LEAST_FACTOR)
-    enough = lower_rps * max(t.seconds for t in trials) >= MIN_REQUESTS
+    window_s = settings.probe_s or max(t.seconds for t in trials)
+    enough = lower_rps * window_s >= MIN_REQUESTS
     return lower_rps if enough and lower_rps >= LOWEST * settings.guess_rps else None
 
 
@@ -184,11 +213,29 @@ def searched(system: SystemRuns, objectives: Objectives) -> Conclusion | None:
     return conclusion_of(run, objectives)
 
 
+def kind(system: SystemRuns) -> Literal["capacity", "saturated"] | None:
+    """Return which of two things the row `throughput` is; None where there is none.
+
+    They are not comparable: a capacity holds the objectives, the saturated throughput knows of none.
+    """
+    if system.capacity is not None or _is_asked_for(system):
+        run = system.capacity
+        complete = run is not None and run.meta.status == "complete" and bool(run.meta.probes)
+        return "capacity" if complete else None
+    return "saturated" if offline_rps(system).value is not None else None
+
+
+def _is_asked_for(system: SystemRuns) -> bool:
+    """Say whether the experiment is one whose capacities are searched; older ones knew of no search."""
+    runs = [run for run in (system.offline, *system.windows) if run is not None]
+    return any(run.meta.config.get("capacity", {}).get("search", False) for run in runs)
+
+
 def capacity(system: SystemRuns, objectives: Objectives) -> Value:
     """Return the highest steady rate at which `objectives` hold and the queue is stable."""
     run, found = system.capacity, searched(system, objectives)
     if run is None:
-        return missing("no capacity search was made")
+        return missing(f"no capacity search was made{', though asked for' if _is_asked_for(system) else ''}")
     if found is None:
         return missing(f"the capacity search did not complete: {run.meta.error or run.meta.status}")
     limits = [f"at most {objectives.max_error_rate:.3g} of the requests fail"]
@@ -206,12 +253,14 @@ def stable_rps(system: SystemRuns, objectives: Objectives) -> Value:
 
 
 def throughput(system: SystemRuns, objectives: Objectives) -> Value:
-    """Return the capacity that was searched; where none was, the saturated throughput, which says so.
+    """Return the capacity; where no search was asked for, the saturated throughput, which says so.
 
-    A search that found no rate at which the objectives hold is an answer, too: then there is no throughput
-    to speak of, and the saturated one would be another thing under the same name.
+    A search that failed, or found no rate at which the objectives hold, leaves no throughput to speak of: the
+    saturated one would be another thing under the same name.
     """
-    return offline_rps(system) if searched(system, objectives) is None else capacity(system, objectives)
+    if system.capacity is None and not _is_asked_for(system):
+        return offline_rps(system)
+    return capacity(system, objectives)
 
 
 def baseline_rate(system: SystemRuns, objectives: Objectives) -> Value:
@@ -224,20 +273,35 @@ def baseline_rate(system: SystemRuns, objectives: Objectives) -> Value:
 
 
 def doubtful_search(system: SystemRuns) -> tuple[str, str] | None:
-    """Doubt a search that ended unsure, or whose curve is not one."""
+    """Doubt a search that ended unsure, whose curve is not one, or whose client failed."""
     run = system.capacity
     if run is None:
         return None
     found = searched(system, msgspec.convert(run.meta.config.get("objectives", {}), Objectives))
     if found is None or not found.curve:
         return None
+    doubts = [doubt for doubt in (_invalid_client(found), _unsure(found)) if doubt is not None]
+    return (
+        ("; ".join(text for text, _ in doubts), "; ".join(remedy for _, remedy in doubts)) if doubts else None
+    )
+
+
+def _invalid_client(found: Conclusion) -> tuple[str, str] | None:
+    invalid = [t for t in found.curve if not t.counts]
+    if not invalid:
+        return None
+    text = f"{len(invalid)} of {len(found.curve)} probes of the capacity search had an INVALID client"
+    return f"{text} and do not count ({invalid[0].faults})", "free CPU cores for the client"
+
+
+def _unsure(found: Conclusion) -> tuple[str, str] | None:
     if not found.monotone:
         text = "latency fell as the rate rose in the capacity search: something else than the rate changed"
         return text, "look at the curve; lengthen protocol.warmup_s; quiet the machine"
     if found.capacity.value is not None and not found.settled:
         text = f"the capacity search ended unsure after {len(found.curve)} probes"
         return text, "lengthen capacity.probe_s, or raise capacity.max_probes"
-    fewest = min((t.n for t in found.curve if t.stable), default=minimum_count(0.95))
+    fewest = min((t.n for t in found.curve if t.counts and t.stable), default=minimum_count(0.95))
     if fewest < minimum_count(0.95):
         text = f"a probe of the capacity search held only {fewest} requests, too few for p95"
         return text, f"make capacity.probe_s {minimum_count(0.95) / max(fewest, 1):.1f} times as long"

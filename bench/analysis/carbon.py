@@ -10,7 +10,7 @@ an intensity there is no carbon, without a figure for the making no SCI.
 from __future__ import annotations
 
 from bench.analysis.cost import derived, no_capacity, replica_count
-from bench.analysis.reference import grid_of
+from bench.analysis.reference import caution, grid_of
 from bench.analysis.system import Assumed, missing
 from bench.config import Assumptions, Embodied
 from bench.records import Value
@@ -25,6 +25,8 @@ NO_EMBODIED = (
     "no embodied carbon is stated; set [assumptions.embodied] kg_co2e_per_gpu (the GPU and its share of the "
     "server) and life_years"
 )
+SCI_OF = "E at the measured rate, without idle time of the replicas; M of the whole fleet"
+"""What stands in the note of every SCI: the two terms are not of the same moment."""
 
 
 def intensity(
@@ -38,7 +40,8 @@ def intensity(
     if assumptions.grid is None:
         return assumptions.kg_co2e_per_kwh, stated, None
     grid = grid_of(assumptions.grid)
-    return grid.kg_co2e_per_kwh, stated or (grid.low, grid.high), f"{grid.name}, {grid.date}"
+    where = f"{grid.name}, {grid.date}{caution(grid.confidence)}"
+    return grid.kg_co2e_per_kwh, stated or (grid.low, grid.high), where
 
 
 def operational(energy: Value, assumed: Assumed) -> Value:
@@ -61,7 +64,8 @@ def operational(energy: Value, assumed: Assumed) -> Value:
 def sci(energy: Value, capacity: Value, assumed: Assumed) -> Value:
     """Return the SCI in kg CO2e per 1,000 requests: operational, and the making of the GPUs reserved.
 
-    The GPUs reserved are those of the provisioned replicas, around the clock.
+    The GPUs reserved are those of the provisioned replicas, around the clock; the energy is that at the
+    measured rate.
     """
     running = operational(energy, assumed)
     if running.value is None:
@@ -75,7 +79,7 @@ def sci(energy: Value, capacity: Value, assumed: Assumed) -> Value:
     making = embodied_kg_per_1k(assumed.embodied, gpus, assumed.requests_per_day)
     note = (
         f"{running.note}; and {making:.3g} kg for the making of {gpus} GPU reserved around the clock "
-        f"({assumed.embodied.kg_co2e_per_gpu:g} kg each over {assumed.embodied.life_years:g} years)"
+        f"({assumed.embodied.kg_co2e_per_gpu:g} kg each over {assumed.embodied.life_years:g} years); {SCI_OF}"
     )
     return Value(
         value=running.value + making,

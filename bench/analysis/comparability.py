@@ -1,9 +1,9 @@
-"""Whether two results may be compared at all, and in which settings the two systems differ.
+"""Whether two results may be compared at all.
 
 A difference in GPU, driver, traffic or seed would be taken for the optimization's effect. So it is
 refused, unless it is named in `allow_different`, and is then printed with the comparison. What is not
 known of one side is not compared, and `circumstances` says so. A system's own runs must agree as well:
-a run resumed on another machine has two.
+a run resumed on another machine has two. What differs and may is doubted (`unalike`).
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from bench.analysis.device import MAX_THROTTLED, throttled_share
-from bench.analysis.recorded import gpu_facts
-from bench.analysis.system import Context, Doubt, MetricSet, SystemRuns
+from bench.analysis.capacity import kind
+from bench.analysis.device import HARDWARE, MAX_THROTTLED, throttled_share
+from bench.analysis.energy import sources
+from bench.analysis.recorded import every_gpu, gpu_facts
+from bench.analysis.system import Context, MetricSet, SystemRuns
+from bench.analysis.unalike import card_of, cards, mean_clock_mhz, power_capped
 from bench.errors import ResultError
-from bench.records import RunMeta
+from bench.records import Run, RunMeta
 from bench.units import PERCENT
 
 CHECKED = (
@@ -29,8 +32,12 @@ CHECKED = (
     "seed",
     "workload",
     "load",
+    "throughput",
     "throttling",
     "energy_scope",
+    "power_limit_w",
+    "sm_clock_limit_mhz",
+    "ecc",
 )
 """What must be the same in both, and the names that an allowance may use."""
 SAME_LOAD = 0.01
@@ -39,9 +46,17 @@ _WORDS = {key: key for key in CHECKED} | {
     "gpu": "GPU",
     "cpu": "CPU",
     "workload": "traffic",
+    "throughput": "kind of throughput",
     "energy_scope": "energy scope",
+    "power_limit_w": "power limit",
+    "sm_clock_limit_mhz": "clock limit",
+    "ecc": "ECC",
 }
-_ONLY_IF_READ = ("throttling", "energy_scope")
+_SETTINGS = ("power_limit_w", "sm_clock_limit_mhz", "ecc")
+"""How a GPU was set, by the names of its meter's facts."""
+_SLOWED_FROM_OUTSIDE = (*HARDWARE, "throttle_sw_thermal_s")
+"""Heat and a weak supply come from outside; a power cap may be the optimization's own doing."""
+_ONLY_IF_READ = ("throttling", "energy_scope", *_SETTINGS)
 """What not every GPU tells; where neither side could read it, it is not called unknown."""
 _BEFORE_SCHEMA_2 = {"engine.kind": "generate", "kv_cache.kind": "dynamic", "compile": None}
 """What every system was before it could be chosen."""
@@ -80,6 +95,7 @@ def context_of(system: SystemRuns) -> Context | None:
         "model": config.get("model"),
         "seed": config.get("seed"),
         "workload": workload,
+        "throughput": kind(system),
         "throttling": _throttling(system),
     }
     return Context(
@@ -87,13 +103,19 @@ def context_of(system: SystemRuns) -> Context | None:
         settings=_settings(meta, system.name),
         memory_total_gb=meta.facts.get("memory_total_gb"),
         mixed=mixed,
+        cards=cards(system),
+        energy_sources=tuple(sorted(sources(system))),
+        sm_clock_mhz=mean_clock_mhz(system),
+        power_capped=power_capped(system),
     )
 
 
 def mixed_runs(system: SystemRuns) -> str | None:
     """Return in what a system's own runs differ, in words; None where they agree."""
-    found = _circumstances(system)
-    texts = [f"{_WORDS[key]} ({_joined(values)})" for key, values in found.items() if len(values) > 1]
+    found = _circumstances(system) | {"card": _distinct([card_of(run) for run in system.runs])}
+    texts = [
+        f"{_WORDS.get(key, key)} ({_joined(values)})" for key, values in found.items() if len(values) > 1
+    ]
     return f"its own runs differ in {', '.join(texts)}" if texts else None
 
 
@@ -142,44 +164,6 @@ def circumstances(one: Context, two: Context) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def setting_differences(baseline: MetricSet, optimized: MetricSet) -> dict[str, tuple[Any, Any]]:
-    """Return the dotted settings in which the two systems differ, with both values."""
-    if baseline.context is None or optimized.context is None:
-        return {}
-    one, two = baseline.context.settings, optimized.context.settings
-    keys = [*one, *(key for key in two if key not in one)]
-    return {key: (one.get(key), two.get(key)) for key in keys if one.get(key) != two.get(key)}
-
-
-def confounded(baseline: MetricSet, optimized: MetricSet) -> Doubt | None:
-    """Return the doubt that several changes at once raise: none of them can be credited.
-
-    A KV cache that only follows from the engine, or from compiling, is no change of its own.
-    """
-    changed = list(dict.fromkeys(key.partition(".")[0] for key in setting_differences(baseline, optimized)))
-    if all(
-        side.context is not None and _cache_follows(side.context.settings) for side in (baseline, optimized)
-    ):
-        changed = [name for name in changed if name != "kv_cache"]
-    if len(changed) < 2:
-        return None
-    return Doubt(
-        key="confounded",
-        text=f"the systems differ in {' and '.join(changed)} at once; the effect belongs to neither alone",
-        remedy="add a system for each change alone",
-    )
-
-
-def _cache_follows(settings: Mapping[str, Any]) -> bool:
-    """Say whether a system's KV cache is the one that its engine has by itself.
-
-    That is the dynamic one, with `compile` the static one; a paged one exists in no engine with another.
-    """
-    kind = settings.get("kv_cache.kind")
-    compiles = any(key.startswith("compile.") for key in settings)
-    return kind == "paged" or kind == ("static" if compiles else "dynamic")
-
-
 def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Return nested tables as one table with dotted keys."""
     result: dict[str, Any] = {}
@@ -215,13 +199,19 @@ def _circumstances(system: SystemRuns) -> dict[str, list[Any]]:
         "load": rates,
         "energy_scope": [gpu_facts(run).get("energy_scope") for run in system.runs],
     }
+    found |= {key: [_joined(_distinct(_told(run, key))) for run in system.runs] for key in _SETTINGS}
     return {key: _distinct(values) for key, values in found.items()}
 
 
 def _throttling(system: SystemRuns) -> float | None:
-    """Return the largest share of a run during which its GPU throttled; None where none could be read."""
-    shares = [share for run in system.runs if (share := throttled_share(run)) is not None]
+    """Return the largest share of a run in which heat or supply slowed its GPU; None where unread."""
+    shares = [s for run in system.runs if (s := throttled_share(run, _SLOWED_FROM_OUTSIDE)) is not None]
     return max(shares, default=None)
+
+
+def _told(run: Run, key: str) -> list[Any]:
+    """Return what the meter of each GPU said before the run."""
+    return [facts.get(key) for facts in every_gpu(run)]
 
 
 def _distinct(values: list[Any]) -> list[Any]:

@@ -9,18 +9,24 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
-from bench.analysis import carbon
 from bench.analysis.change import change
-from bench.analysis.comparability import check, confounded, setting_differences
-from bench.analysis.comparison import Comparison, PerDay, Row, Side
+from bench.analysis.comparability import check
+from bench.analysis.comparison import Comparison, Row, Side
+from bench.analysis.day import per_day
 from bench.analysis.findings import find, tradeoffs
 from bench.analysis.metrics import METRICS
 from bench.analysis.plausible import broken_identities
 from bench.analysis.sensitivity import bands
 from bench.analysis.system import Assumed, Doubt, MetricSet, missing
+from bench.analysis.unalike import (
+    ENERGIES,
+    doubts_of_pair,
+    on_several_cards,
+    setting_differences,
+    widened_by_gain,
+)
 from bench.config import Objectives
 from bench.records import Value
-from bench.units import PER_1K
 
 
 def compare(
@@ -39,20 +45,21 @@ def compare(
     present = baseline.values.keys() | optimized.values.keys()
     order = [*(name for name in METRICS if name in present), *sorted(present - METRICS.keys())]
     rows = {name: _row(name, baseline.values, optimized.values) for name in order}
+    if on_several_cards(baseline, optimized):
+        rows |= {name: _between_cards(rows[name]) for name in ENERGIES if name in rows}
     differences = setting_differences(baseline, optimized)
-    several = confounded(baseline, optimized)
     comparison = Comparison(
         baseline=_side(baseline),
         optimized=_side(optimized),
         rows=rows,
-        per_day=_per_day(rows, assumed),
+        per_day=per_day(rows, assumed),
         requests_per_day=assumed.requests_per_day,
         differences=differences,
         allowed=allowed,
         doubts=(
             *broken_identities(baseline, assumed),
             *broken_identities(optimized, assumed),
-            *([several] if several else []),
+            *doubts_of_pair(baseline, optimized),
             *_shared(baseline, optimized),
         ),
     )
@@ -77,6 +84,10 @@ def _row(name: str, baseline: Mapping[str, Value], optimized: Mapping[str, Value
         change=change(one, two, metric.better if metric else None),
         known=metric is not None,
     )
+
+
+def _between_cards(row: Row) -> Row:
+    return msgspec.structs.replace(row, change=widened_by_gain(row.change, row.baseline.value))
 
 
 def _shared(baseline: MetricSet, optimized: MetricSet) -> list[Doubt]:
@@ -109,29 +120,3 @@ def _side(metrics: MetricSet) -> Side:
         client=metrics.client,
         batching=metrics.batching,
     )
-
-
-def _per_day(rows: Mapping[str, Row], assumed: Assumed) -> tuple[PerDay, ...]:
-    """Return cost, energy and carbon of a day at the workload's volume."""
-    thousands = assumed.requests_per_day / PER_1K
-    energy = "estimated_energy_kwh_per_1k_requests"
-    stated = assumed.kg_co2e_per_kwh
-    sci = _day(rows, "sci_kg_per_1k_requests", "SCI", "kg", thousands)
-    to_co2e = None if stated is None else thousands * carbon.kg_per_kwh(assumed, stated)
-    return (
-        _day(rows, "cost_per_1k_requests_usd", "cost, sustained", "USD", thousands),
-        _day(rows, "cost_provisioned_per_1k_requests_usd", "cost, provisioned", "USD", thousands),
-        _day(rows, energy, "energy", "kWh", thousands),
-        _day(rows, energy, "CO2e", "kg", to_co2e),
-        *([sci] if sci.baseline is not None or sci.optimized is not None else []),
-    )
-
-
-def _day(rows: Mapping[str, Row], name: str, label: str, unit: str, factor: float | None) -> PerDay:
-    row = rows.get(name)
-    if factor is None:
-        return PerDay(label=label, unit=unit, baseline=None, optimized=None, saved=None)
-    one = None if row is None or row.baseline.value is None else row.baseline.value * factor
-    two = None if row is None or row.optimized.value is None else row.optimized.value * factor
-    saved = None if one is None or two is None else one - two
-    return PerDay(label=label, unit=unit, baseline=one, optimized=two, saved=saved)

@@ -34,13 +34,17 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PerDay(msgspec.Struct, frozen=True, kw_only=True):
-    """A figure at the workload's daily volume; `saved` is baseline minus optimized."""
+    """A figure at the workload's daily volume; `saved` is baseline minus optimized.
+
+    `note` says what is in it and what is not, where that is not plain.
+    """
 
     label: str
     unit: str
     baseline: float | None
     optimized: float | None
     saved: float | None
+    note: str = ""
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,7 +12,7 @@ import datetime as dt
 import math
 from typing import Literal
 
-from bench.analysis.reference import Price, prices
+from bench.analysis.reference import Price, caution, prices
 from bench.analysis.system import Assumed, Doubt, SystemRuns, missing
 from bench.records import Value
 from bench.units import DAY_S, HOUR_S, HOURS_PER_DAY, PER_1K, per_day_to_rps
@@ -195,7 +195,7 @@ def _no_price(why: str) -> Quote:
 def _price_note(price: Price) -> str:
     where = f"{price.provider} {price.region}" if price.region else price.provider
     when = price.date or "undated snapshot"
-    return f"{price.usd_per_gpu_hour:g} USD/h ({where}, {when}; {price.source})"
+    return f"{price.usd_per_gpu_hour:g} USD/h ({where}, {when}; {price.source}{caution(price.confidence)})"
 
 
 def _day(written: str | None) -> dt.date | None:

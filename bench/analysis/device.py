@@ -7,14 +7,14 @@ well measures something else than the system. What is found here joins the verdi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from bench.analysis.recorded import every_gpu, length_s, series, span_of
+from bench.analysis.recorded import Series, every_gpu, length_s, series, span_of, whole_series
 from bench.analysis.system import Fault, Level
-from bench.records import Run
+from bench.records import Interval, Run
 from bench.units import PERCENT
 
 MAX_THROTTLED = 0.01
@@ -23,6 +23,13 @@ MAX_THROTTLED_BY_HARDWARE = 0.05
 """INVALID: the hardware itself throttled for more than this share."""
 HARDWARE = ("throttle_hw_thermal_s", "throttle_hw_power_brake_s")
 SOFTWARE = ("throttle_sw_power_s", "throttle_sw_thermal_s")
+REASON = {
+    "throttle_sw_power_s": 0x04,
+    "throttle_sw_thermal_s": 0x20,
+    "throttle_hw_thermal_s": 0x40,
+    "throttle_hw_power_brake_s": 0x80,
+}
+"""The bit of `throttle_reasons` for what the counter adds up (`nvmlClocksEventReason*` of nvml.h)."""
 METER_STOPPED: dict[str, Level] = {"stalled": "DEGRADED", "failed": "INVALID"}
 """What a GPU's meter that stopped so makes of the run; the recorded doubt is `gpu meter stalled: why`."""
 
@@ -35,9 +42,16 @@ def device_faults(run: Run) -> tuple[Fault, ...]:
 
 
 def throttled_share(run: Run, fields: tuple[str, ...] = (*HARDWARE, *SOFTWARE)) -> float | None:
-    """Return the largest share of the span that a throttle counter advanced by; None where none was read."""
+    """Return the largest share of the span in which the GPU throttled so; None where none was read."""
     found = _throttling(run, fields)
     return max(found.values()) if found else None
+
+
+def unknown_throttling(run: Run) -> dict[str, str]:
+    """Return the causes of throttling that nobody watched in the span, each with the recorded reason."""
+    known = _throttling(run, (*HARDWARE, *SOFTWARE))
+    lacking = {field: why for field in REASON if field not in known and (why := run.meta.missing.get(field))}
+    return {_cause(field): why for field, why in lacking.items()} if span_of(run) is not None else {}
 
 
 def changed(facts: Mapping[str, Any], key: str) -> tuple[Any, Any] | None:
@@ -55,20 +69,32 @@ def ecc_delta(facts: Mapping[str, Any], kind: str) -> int:
 def others_on(run: Run) -> list[int]:
     """Return the ids of the processes that shared the GPU, before or after the run.
 
-    In a container the ids are the host's and this run is not listed under its own: one of them is then
-    its own, and a single one is nobody else.
+    In a container the ids are the host's and this run is not listed under its own: one of those that came
+    is then its own, and a single one is nobody else. Who was there before anything was loaded is somebody
+    else in any case.
     """
-    return [] if len(hidden_pids(run)) == 1 else _pids(run)
+    came = _came(run)
+    alone = len(came) == 1 and is_hidden(run)
+    return [*_pids(every_gpu(run)), *([] if alone else came)]
 
 
 def hidden_pids(run: Run) -> list[int]:
-    """Return the listed ids of which one must be this run's own; empty where its own is listed."""
-    listed = [(facts.get("after") or {}).get("own_pid_listed") for facts in every_gpu(run)]
-    return _pids(run) if False in listed else []
+    """Return the ids that came while it ran, one of them this run's own; empty where that is listed."""
+    return _came(run) if is_hidden(run) else []
 
 
-def _pids(run: Run) -> list[int]:
-    moments = [moment for facts in every_gpu(run) for moment in (facts, facts.get("after") or {})]
+def is_hidden(run: Run) -> bool:
+    """Say whether this run's process was not among those on the GPU after it had computed there."""
+    return any((facts.get("after") or {}).get("own_pid_listed") is False for facts in every_gpu(run))
+
+
+def _came(run: Run) -> list[int]:
+    before = _pids(every_gpu(run))
+    after = _pids([facts.get("after") or {} for facts in every_gpu(run)])
+    return [pid for pid in after if pid not in before]
+
+
+def _pids(moments: Sequence[Mapping[str, Any]]) -> list[int]:
     listed = [process for moment in moments for process in moment.get("other_processes") or ()]
     return list(dict.fromkeys(process["pid"] for process in listed))
 
@@ -98,17 +124,32 @@ def _cause(field: str) -> str:
 
 
 def _throttling(run: Run, fields: tuple[str, ...]) -> dict[str, float]:
-    """Return by how much of the span each cumulative throttle counter advanced, the worst GPU's."""
+    """Return for which share of the span each cause held the clocks down, the worst GPU's.
+
+    By how much its cumulative counter advanced; where that is missing, in how many samples of the reasons
+    its bit was set.
+    """
     span = span_of(run)
     found: dict[str, float] = {}
     if span is None:
         return found
+    reasons = series(run, "throttle_reasons")
     for field in fields:
-        for samples in series(run, field).values():
-            ends = np.interp([span.start_s, span.end_s], samples.t_s, samples.values)
-            share = float(ends[1] - ends[0]) / length_s(span)
-            found[field] = max(found.get(field, 0.0), share)
+        counters = whole_series(run, field)
+        shares = [_advance(samples, span) for samples in counters.values()]
+        shares += [
+            float(np.mean((inside.values.astype(np.int64) & REASON[field]) != 0))
+            for uuid, samples in reasons.items()
+            if uuid not in counters and len((inside := samples.within(span)).t_s)
+        ]
+        if shares:
+            found[field] = max(shares)
     return found
+
+
+def _advance(samples: Series, span: Interval) -> float:
+    ends = np.interp([span.start_s, span.end_s], samples.t_s, samples.values)
+    return float(ends[1] - ends[0]) / length_s(span)
 
 
 def _reset_settings(facts: Mapping[str, Any]) -> Fault | None:
@@ -142,7 +183,7 @@ def _shared(run: Run) -> Fault | None:
     pids = others_on(run)
     if not pids:
         return None
-    own = ", one of them this run's own, whose id this container hides" if hidden_pids(run) else ""
+    own = ", one of them this run's own, whose id this container hides" if len(hidden_pids(run)) > 1 else ""
     return Fault(
         level="DEGRADED",
         of="device",

@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.analysis.joules import SENSOR_GAIN, Energy
 from bench.analysis.metered import disagreement, metered, not_this_runs
-from bench.analysis.recorded import gpu_facts, length_s, served_between, whole_series, why_missing, window_of
+from bench.analysis.recorded import length_s, served_between, whole_series, why_missing, window_of
 from bench.analysis.summary import over_repeats
 from bench.analysis.system import Reading, SystemRuns
 from bench.records import Interval, Run, Value
@@ -90,15 +90,26 @@ def disagreement_percent(run: Run) -> Reading:
     return Reading(value=share * PERCENT)
 
 
+def sources(system: SystemRuns) -> set[str]:
+    """Return the meters from which the energy of a system's repeats came (`joules.EnergySource`)."""
+    return {device.source for run in system.measured for device in devices_of(run)}
+
+
+def devices_of(run: Run) -> list[Energy]:
+    """Return each device's energy over the run's window; none where the total is unknown."""
+    devices = metered(run)
+    return [] if isinstance(devices, str) else devices
+
+
 def in_words(system: SystemRuns) -> str:
     """Return how a system's repeats were metered: source, scope, spans, ticks and what remains open."""
-    found = [device for run in system.measured for device in _list(metered(run))]
+    found = [device for run in system.measured for device in devices_of(run)]
     if not found:
         return ""
-    sources = " / ".join(dict.fromkeys(device.source for device in found))
-    scope = next((gpu_facts(run).get("energy_scope") for run in system.measured), None)
+    came_from = " / ".join(dict.fromkeys(device.source for device in found))
+    scopes = " / ".join(dict.fromkeys(device.scope for device in found if device.scope != "host"))
     spans = sorted(length_s(device.span) for device in found)
-    parts = [f"source {sources}", "" if found[0].source == "rapl" else f"scope {scope or 'gpu'}"]
+    parts = [f"source {came_from}", f"scope {scopes}" if scopes else ""]
     parts.append(f"span {spans[0]:.4g} s" + ("" if len(spans) == 1 else f" to {spans[-1]:.4g} s"))
     timed_s = [device.timed_s for device in found if device.timed_s is not None]
     ticks_s = [device.tick_s for device in found if device.tick_s]
@@ -110,10 +121,6 @@ def in_words(system: SystemRuns) -> str:
     if any(device.gain for device in found):
         parts.append(f"the sensor's gain +/- {SENSOR_GAIN * PERCENT:g} % is the same in every run on a card")
     return ", ".join(part for part in parts if part)
-
-
-def _list(devices: list[Energy] | str) -> list[Energy]:
-    return [] if isinstance(devices, str) else devices
 
 
 def _how(devices: list[Energy]) -> str:

@@ -138,12 +138,12 @@ def _grids(comparison: Comparison) -> str:
     """Say what the change of energy means in carbon, where it is settled that energy changed."""
     direction = comparison.row("estimated_energy_kwh_per_1k_requests").change.direction
     energy = next((day for day in comparison.per_day if day.label == "energy"), None)
-    if energy is None or energy.saved is None or direction not in ("better", "worse"):
+    if energy is None or not energy.saved or direction not in ("better", "worse"):
         return ""
     ordered = sorted(grids().values(), key=lambda grid: grid.kg_co2e_per_kwh)
     low, high = ordered[0], ordered[-1]
     return (
-        f"CO2e depends on the grid: {'saves' if direction == 'better' else 'adds'} "
+        f"CO2e depends on the grid: {'saves' if energy.saved > 0 else 'adds'} "
         f"{_kg(energy, low.kg_co2e_per_kwh)} kg a day in {low.name} ({low.kg_co2e_per_kwh:g} kg/kWh), "
         f"{_kg(energy, high.kg_co2e_per_kwh)} kg in {high.name} ({high.kg_co2e_per_kwh:g}), without a PUE."
     )

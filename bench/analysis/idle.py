@@ -9,9 +9,11 @@ for the idle time as well.
 
 from __future__ import annotations
 
-from bench.analysis.energy import kwh_per_1k, mean_power_w, power_over
+from collections.abc import Collection
+
+from bench.analysis.energy import devices_of, kwh_per_1k, mean_power_w, power_over
 from bench.analysis.metered import metered
-from bench.analysis.recorded import length_s, on_gpu, served_between
+from bench.analysis.recorded import idle_spans, length_s, on_gpu, series, served_between
 from bench.analysis.summary import origin
 from bench.analysis.system import Reading, SystemRuns, missing
 from bench.records import Interval, Run, Value
@@ -21,6 +23,11 @@ MAX_OF_LOAD = 0.8
 """An idle power above this share of that under load was none, or the load was hardly one."""
 MAX_DRIFT = 0.10
 """Idle power before and after that differs by more than this is not one figure."""
+MAX_BUSY_PERCENT = 5.0
+"""An idle GPU on which kernels run for more of the time than this is somebody's."""
+SETTLED_S = 1.0
+"""A reading of utilisation looks back over up to a second, and so to before an idle span began."""
+RESIDENT = ("resident", "resident_after")
 
 
 def cold_w(run: Run) -> Reading:
@@ -56,8 +63,11 @@ def resident_w(run: Run) -> Reading:
 def why_no_idle(run: Run) -> str | None:
     """Return why the resident idle power cannot be taken off; None where it can, or was not measured.
 
-    It lies above 80 % of the power under load, or before and after differ by more than 10 %.
+    The GPU was busy, or the idle power lies above 80 % of that under load, or before and after differ by
+    more than 10 %, or it was another meter's than that under load.
     """
+    if (why := busy(run, RESIDENT)) is not None:
+        return why
     before, after = _idle_w(run, "resident").value, _idle_w(run, "resident_after").value
     if before is not None and after is not None and abs(after / before - 1.0) > MAX_DRIFT:
         return f"idle was not idle: {before:.0f} W before and {after:.0f} W after (limit 10 %)"
@@ -67,6 +77,30 @@ def why_no_idle(run: Run) -> str | None:
         return (
             f"idle was not idle: {idle:.0f} W are {share:.0f} % of the {load:.0f} W under load (limit 80 %)"
         )
+    return _other_scope(run)
+
+
+def busy(run: Run, names: Collection[str]) -> str | None:
+    """Return that kernels ran on a GPU in one of these idle spans; None where none did, or it is unknown."""
+    for name, span in idle_spans(run).items():
+        settled = Interval(start_s=span.start_s + SETTLED_S, end_s=span.end_s)
+        for samples in series(run, "utilization_percent").values() if name in names else ():
+            values = samples.within(settled).values
+            if len(values) and values.mean() > MAX_BUSY_PERCENT:
+                return (
+                    f"idle was not idle: kernels ran on the GPU for {values.mean():.0f} % of the "
+                    f"{name.replace('_', ' ')} idle span (limit {MAX_BUSY_PERCENT:g} %)"
+                )
+    return None
+
+
+def _other_scope(run: Run) -> str | None:
+    """Return that idle and load were not of the same thing: a GPU's power and a whole module's."""
+    load = {device.scope for device in devices_of(run)}
+    for span in (span for name, span in idle_spans(run).items() if name in RESIDENT):
+        devices = metered(run, span)
+        if not isinstance(devices, str) and load and (idle := {d.scope for d in devices}) != load:
+            return f"the idle power is of the {'/'.join(idle)}, that under load of the {'/'.join(load)}"
     return None
 
 
@@ -113,10 +147,10 @@ def _kwh_per_1k_and_watt(run: Run) -> float:
 
 
 def _idle_w(run: Run, which: str) -> Reading:
-    span = (run.meta.facts.get("idle") or {}).get(which)
+    span = idle_spans(run).get(which)
     if span is None:
         why = f"no {which.replace('_', ' ')} idle span was recorded"
         if not on_gpu(run):
             why = "idle power is measured on a GPU only"
         return Reading(value=None, why=run.meta.missing.get(f"idle_{which}", why))
-    return power_over(run, Interval(start_s=span["start_s"], end_s=span["end_s"]))
+    return power_over(run, span)

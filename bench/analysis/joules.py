@@ -15,6 +15,8 @@ from bench.analysis.recorded import length_s
 from bench.records import Interval
 
 EnergySource = Literal["counter", "instant_poll", "avg_poll", "rapl"]
+Scope = Literal["gpu", "module", "host"]
+"""Whose energy it is: the GPU's board, the module with CPU and GPU, or the whole host's packages."""
 
 SENSOR_GAIN = 0.05
 """How far a GPU's power sensor may be off: 5 %, as nvml.h claims of old ones. Against a meter in the supply
@@ -31,7 +33,8 @@ class Energy(msgspec.Struct, frozen=True, kw_only=True):
     `low` and `high` bound what sampling leaves open of `joules` over exactly this `span`; `gain` is the
     sensor's own error as a share, None where nobody states it. `ticks` lie in the span, `tick_s` apart;
     those at its ends are timed to `timed_s`, and are `aligned` where that is sharp. `instead` says why
-    the counter was not used, `distrusted` that it was there and lied.
+    the counter was not used, `distrusted` that it was there and lied. The `scope` is that of these joules,
+    whatever another reading of the same GPU covers.
     """
 
     joules: float
@@ -40,6 +43,7 @@ class Energy(msgspec.Struct, frozen=True, kw_only=True):
     high: float
     source: EnergySource
     method: str
+    scope: Scope = "gpu"
     gain: float | None = SENSOR_GAIN
     ticks: int | None = None
     tick_s: float | None = None

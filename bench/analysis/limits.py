@@ -96,7 +96,7 @@ def impossible(
         return None
     prompt, output = float(np.mean(prompt_tokens)), float(np.mean(output_tokens))
     mean_ms = to_ms(float(request_floor_s(footprint, gpu, prompt, output)))
-    doubt = "" if gpu.confidence == "ok" else "; its specification has one source only"
+    doubt = "" if gpu.confidence == "ok" else "; no second source agrees with its specification"
     return (
         f"objectives.p95_latency_ms = {limit_ms:g} cannot be met by this model at this precision on this "
         f"GPU: even alone, at the {gpu.label}'s {gpu.bandwidth_gb_per_s:g} GB/s, a request takes at least "

@@ -9,6 +9,9 @@ resident set of the process tree.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from bench.analysis.device import others_on
@@ -20,6 +23,7 @@ from bench.analysis.recorded import (
     coverage,
     declared_period_s,
     engine_facts,
+    every_gpu,
     gpu_facts,
     length_s,
     on_gpu,
@@ -145,6 +149,8 @@ def _kv_bytes_per_token(run: Run) -> float | None:
 def _sampled(run: Run, field: str) -> list[Series] | str:
     """Return each device's samples, or why they do not stand for the whole window."""
     window = window_of(run)
+    if on_gpu(run) and any(_of_whole_gpu(facts) for facts in every_gpu(run)):
+        return "mig: the memory of the whole GPU, not of this run's instance"
     devices = list(whole_series(run, field).values())
     if not devices or length_s(window) <= 0:
         return why_missing(run, field)
@@ -152,6 +158,12 @@ def _sampled(run: Run, field: str) -> list[Series] | str:
         if (covered := coverage(samples, window, declared_period_s(run, field))) < MIN_COVERAGE:
             return f"{field} samples cover only {covered * PERCENT:.0f} % of the window"
     return devices
+
+
+def _of_whole_gpu(facts: Mapping[str, Any]) -> bool:
+    """Say whether the GPU was parted by MIG and read as a whole: an instance has a UUID of its own."""
+    parted = facts.get("mig") or (facts.get("after") or {}).get("mig")
+    return bool(parted) and not str(facts.get("uuid")).startswith("MIG-")
 
 
 def _fact(run: Run, key: str) -> Reading:

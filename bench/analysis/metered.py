@@ -12,13 +12,14 @@ import numpy as np
 
 from bench.analysis.counter import from_counter
 from bench.analysis.device import others_on
-from bench.analysis.joules import Energy, Refused
+from bench.analysis.joules import Energy, Refused, Scope
 from bench.analysis.polled import PowerSensor, from_power
 from bench.analysis.recorded import (
     Series,
     declared_period_s,
     every_gpu,
     gpu_facts,
+    idle_spans,
     on_gpu,
     whole_series,
     why_missing,
@@ -65,12 +66,12 @@ def metered(run: Run, window: Interval | None = None) -> list[Energy] | str:
 def disagreement(run: Run) -> float | None:
     """Return how far the power samples lie from the counter over the counter's own span, as a share.
 
-    None where either is missing: then there is nothing to check.
+    None where either is missing, or the counter is a whole module's: then there is nothing to check.
     """
     worst: float | None = None
     for uuid in whole_series(run, "energy_j"):
         counted = _counted(run, uuid, window_of(run))
-        if isinstance(counted, Refused) or counted.joules <= 0:
+        if isinstance(counted, Refused) or counted.joules <= 0 or counted.scope != "gpu":
             continue
         polled = _integrated(run, uuid, counted.span)
         if not isinstance(polled, Refused):
@@ -111,11 +112,11 @@ def _plausible(run: Run, uuid: str | None, energy: Energy | Refused) -> Energy |
         return energy
     if energy.joules <= 0:
         return Refused(why=f"{energy.method}: no power was drawn at all", distrusted=True)
-    limit_w = _limit_w(run, uuid)
+    limit_w = _limit_w(run, uuid, energy.scope)
     if limit_w is not None and energy.power_w > MAX_OF_LIMIT * limit_w:
         why = f"{energy.method}: {energy.power_w:.0f} W on average, above the limit of {limit_w:.0f} W"
         return Refused(why=why, distrusted=True)
-    idle_w = _idle_w(run, uuid)
+    idle_w = _idle_w(run, uuid, energy.scope)
     if idle_w is not None and energy.power_w < MIN_OF_IDLE * idle_w:
         why = f"{energy.method}: {energy.power_w:.0f} W on average, below half of the idle {idle_w:.0f} W"
         return Refused(why=why, distrusted=True)
@@ -126,16 +127,23 @@ def _counted(run: Run, uuid: str | None, window: Interval) -> Energy | Refused:
     counter = whole_series(run, "energy_j").get(uuid)
     if counter is None:
         return Refused(why=why_missing(run, "energy_j"))
-    calibration = gpu_facts(run, uuid).get("calibration") or {}
+    facts = gpu_facts(run, uuid)
+    scope: Scope = "module" if facts.get("energy_scope") == "module" else "gpu"
+    calibration = facts.get("calibration") or {}
     power = whole_series(run, "power_w").get(uuid) or whole_series(run, "power_average_w").get(uuid)
-    return from_counter(
-        counter, window, tick_s=calibration.get("tick_s"), limit_w=_limit_w(run, uuid), power=power
+    found = from_counter(
+        counter, window, tick_s=calibration.get("tick_s"), limit_w=_limit_w(run, uuid, scope), power=power
     )
+    if isinstance(found, Energy):
+        return msgspec.structs.replace(found, scope=scope)
+    coarse = found.coarse and msgspec.structs.replace(found.coarse, scope=scope)
+    return msgspec.structs.replace(found, coarse=coarse)
 
 
 def _integrated(run: Run, uuid: str | None, window: Interval) -> Energy | Refused:
     """Integrate the mean of a second where there is one, for it misses nothing; else the instant power."""
     found = Refused(why=why_missing(run, "power_w"))
+    is_idle = window in idle_spans(run).values()
     instant = whole_series(run, "power_w").get(uuid)
     for field, sensor in (("power_average_w", DEFAULT_AVERAGE), ("power_w", _sensor(run, uuid))):
         samples = whole_series(run, field).get(uuid)
@@ -147,6 +155,7 @@ def _integrated(run: Run, uuid: str | None, window: Interval) -> Energy | Refuse
             sensor,
             period_s=declared_period_s(run, field),
             most_w=_limit_w(run, uuid),
+            least_w=None if is_idle else _idle_w(run, uuid) or 0.0,
             seen=None if sensor.averages and field == "power_w" else instant,
         )
         if isinstance(energy, Energy):
@@ -163,20 +172,20 @@ def _sensor(run: Run, uuid: str | None) -> PowerSensor:
     return PowerSensor(window_s=known.get("window_s"), update_s=update_s)
 
 
-def _limit_w(run: Run, uuid: str | None) -> float | None:
+def _limit_w(run: Run, uuid: str | None, scope: Scope = "gpu") -> float | None:
+    """Return the GPU's power limit; a module, which has a CPU as well, is not held to it."""
     limit_w: float | None = gpu_facts(run, uuid).get("power_limit_w")
-    return limit_w
+    return limit_w if scope == "gpu" else None
 
 
-def _idle_w(run: Run, uuid: str | None) -> float | None:
+def _idle_w(run: Run, uuid: str | None, scope: Scope = "gpu") -> float | None:
     """Return the job's own idle power: cold where it was measured, else with the model resident."""
-    spans = run.meta.facts.get("idle") or {}
-    span = spans.get("cold") or spans.get("resident")
-    if span is None:
+    spans = idle_spans(run)
+    window = spans.get("cold") or spans.get("resident")
+    if window is None:
         return None
-    window = Interval(start_s=span["start_s"], end_s=span["end_s"])
     for energy in (_counted(run, uuid, window), _integrated(run, uuid, window)):
-        if isinstance(energy, Energy):
+        if isinstance(energy, Energy) and energy.scope == scope:
             return energy.power_w
     return None
 
@@ -192,7 +201,7 @@ def _host(run: Run, window: Interval) -> Energy | Refused:
         return msgspec.structs.replace(
             energy, why=energy.why.replace("energy counter", "RAPL package counter")
         )
-    energy = msgspec.structs.replace(energy, gain=None)
+    energy = msgspec.structs.replace(energy, gain=None, scope="host")
     dram = whole_series(run, "rapl_dram_j").get(None)
     if dram is None:
         return msgspec.structs.replace(energy, method="RAPL packages, without DRAM; the whole host's")

@@ -88,9 +88,11 @@ def gpu_facts(run: Run, uuid: str | None = None) -> Mapping[str, Any]:
 
 
 def span_of(run: Run) -> Interval | None:
-    """Return the span in which a job's figures were made: its window, or its saturated part."""
+    """Return the span of a job's figures: its window, all its probes, or its saturated part."""
     if run.meta.window is not None:
         return run.meta.window
+    if probes := [probe.window for probe in run.meta.probes]:
+        return Interval(start_s=min(w.start_s for w in probes), end_s=max(w.end_s for w in probes))
     start_s, end_s = run.meta.facts.get("offline_started_s"), run.meta.facts.get("offline_ended_s")
     if start_s is None or end_s is None or end_s <= start_s:
         return None
@@ -173,6 +175,14 @@ def series(run: Run, field: str) -> dict[str | None, Series]:
 def whole_series(run: Run, field: str) -> dict[str | None, Series]:
     """Return a field's series; {} where it failed on the way: what came before is not the whole."""
     return {} if field in run.meta.missing else series(run, field)
+
+
+def idle_spans(run: Run) -> dict[str, Interval]:
+    """Return the spans in which no request was under way, by name."""
+    spans: Mapping[str, Any] = run.meta.facts.get("idle") or {}
+    return {
+        name: Interval(start_s=span["start_s"], end_s=span["end_s"]) for name, span in spans.items() if span
+    }
 
 
 def declared_period_s(run: Run, field: str) -> float | None:

@@ -1,7 +1,7 @@
 """The dated tables that ship with bench: GPU specifications, prices, grid intensities.
 
 They are facts and assumptions with a source, a date and a confidence each, never measurements. `confidence`
-is "ok" where independent sources agree, else "check".
+is "ok" where independent sources agree, else "check", which the notes of what is made of the row repeat.
 """
 
 from __future__ import annotations
@@ -90,6 +90,11 @@ def prices() -> dict[str, Price]:
 def grids() -> dict[str, Grid]:
     """Return the grid intensities by country code."""
     return _table("grid.toml", Grid)
+
+
+def caution(confidence: Confidence) -> str:
+    """Return what a figure's note says of a row: nothing, or that it is to be checked."""
+    return "" if confidence == "ok" else "; check: no second source agrees"
 
 
 def grid_of(code: str) -> Grid:

@@ -230,13 +230,18 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     """The circumstances that two results must share to be comparable, and the system's own settings.
 
     The keys of `checked` are the names that `allow_different` accepts; None is unknown. `mixed` are those
-    in which the system's own runs differ.
+    in which the system's own runs differ. The rest may differ and is then doubted (see `unalike`): `cards`
+    and `energy_sources` are those of the repeats, `power_capped` is a share of the time.
     """
 
     checked: dict[str, Any]
     settings: dict[str, Any]
     memory_total_gb: float | None = None
     mixed: tuple[str, ...] = ()
+    cards: tuple[str, ...] = ()
+    energy_sources: tuple[str, ...] = ()
+    sm_clock_mhz: float | None = None
+    power_capped: float | None = None
 
 
 class Jobs(msgspec.Struct, frozen=True, kw_only=True):

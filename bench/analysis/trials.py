@@ -15,9 +15,12 @@ import msgspec
 import numpy as np
 
 from bench.analysis import latency
+from bench.analysis.probes import view_of
 from bench.analysis.recorded import completions_between, length_s, scored, window_of
 from bench.analysis.search import BLOCKS
 from bench.analysis.stats import percentile
+from bench.analysis.system import Level
+from bench.analysis.validity import judge_validity
 from bench.config import Objectives
 from bench.records import Probe, Run
 from bench.units import MS_PER_S
@@ -26,6 +29,8 @@ Binding = Literal["p95", "errors", "queue"]
 
 MIN_BLOCK = 40
 """Fewer requests have no 95th percentile worth a standard error: two lie beyond it."""
+DRAWN = 8
+"""Requests by which a draw is recognised."""
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +41,9 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     without it, then errors, then p95; None where all was met. `served_rps` are the requests answered per
     second of the window and `served_error` its standard error by blocks. `in_system` is how many were in
     there on average, and `little` that over what Little's law makes of the answers (None without any).
+    `draw` is the same for the same draw of requests, at whatever rate and under whatever number; None where
+    that is not known. `client` is the verdict on the sender, by its `faults`: an INVALID one did not offer
+    this rate, whatever came of it.
     """
 
     rate_rps: float
@@ -57,6 +65,14 @@ class Trial(msgspec.Struct, frozen=True, kw_only=True):
     goodput_rps: float | None
     error_rate: float | None
     stopped: str | None = None
+    draw: str | None = None
+    client: Level = "VALID"
+    faults: str = ""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it says anything of the system: not where the client failed."""
+        return self.client != "INVALID"
 
     @property
     def room(self) -> float | None:
@@ -69,6 +85,7 @@ def trial(run: Run, probe: Probe, objectives: Objectives) -> Trial:
     view = view_of(run, probe)
     growth = latency.growth(view)
     errors = latency.error_rate(view).value
+    client = judge_validity(view)
     p95 = latency.latency_ms(0.95)(view).value
     limit_ms = objectives.p95_latency_ms
     margin = None if limit_ms is None or p95 is None else p95 / limit_ms - 1.0
@@ -100,38 +117,25 @@ def trial(run: Run, probe: Probe, objectives: Objectives) -> Trial:
         goodput_rps=latency.goodput_rps(view, objectives).value,
         error_rate=errors,
         stopped=probe.stopped,
+        draw=_draw(view),
+        client=client.level,
+        faults=client.reasons,
     )
 
 
-def view_of(run: Run, probe: Probe) -> Run:
-    """Return the probe as a run of its own: its window, and its requests alone.
+def _draw(view: Run) -> str | None:
+    """Return what tells a draw of requests from others at whatever rate; None with too few requests.
 
-    What another probe left behind would count as waiting in this one. A probe's own requests are due from
-    its warm-up on, until the next probe's warm-up begins.
+    These are the first gaps between due times, as shares of their mean, and the lengths: a trace that is
+    replayed from its first row gives every repeat the same ones.
     """
-    import pyarrow.compute as pc
-
-    starts_s = [_start_s(other, run.meta.probes) for other in run.meta.probes]
-    start_s = _start_s(probe, run.meta.probes)
-    end_s = min((other_s for other_s in starts_s if other_s > start_s), default=math.inf)
-    due = pc.field("due_s")
-    requests = run.requests.filter((due >= start_s) & (due < end_s))
-    meta = msgspec.structs.replace(run.meta, window=probe.window, offered_rps=probe.rate_rps)
-    return msgspec.structs.replace(run, meta=meta, requests=requests)
-
-
-def _start_s(probe: Probe, probes: list[Probe]) -> float:
-    """Return when a probe's warm-up began; where that is unknown, when the window before it ended."""
-    before_s = [other.window.end_s for other in probes if other.window.end_s <= probe.window.start_s]
-    earliest_s = max(before_s, default=-math.inf)
-    if probe.warmup_s is None:
-        return earliest_s
-    # The warm-up and the window do not quite touch; what is due between them is none of either.
-    return max(probe.window.start_s - probe.warmup_s - _HANDOVER_S, earliest_s)
-
-
-_HANDOVER_S = 0.5
-"""The longest pause between a probe's warm-up and its window, in which nothing is due."""
+    rows = scored(view)
+    if rows.n <= DRAWN:
+        return None
+    gaps = np.diff(rows.due_s[: DRAWN + 1])
+    gaps = np.round(gaps * DRAWN / max(float(gaps.sum()), 1e-9), 2) + 0.0
+    lengths = [rows.column(name)[:DRAWN] for name in ("prompt_tokens", "output_tokens")]
+    return " ".join(f"{number:g}" for number in np.concatenate([gaps, *lengths]))
 
 
 def _served_error(view: Run) -> float:

@@ -21,7 +21,7 @@ from bench.analysis.fit import iterations_of
 from bench.analysis.limits import OPERATIONS, TERA, attention_operations, step_bytes
 from bench.analysis.numbers import shown
 from bench.analysis.recorded import column, engine_facts
-from bench.analysis.reference import Gpu, gpus
+from bench.analysis.reference import Gpu, caution, gpus
 from bench.analysis.stats import Array
 from bench.analysis.summary import over_repeats
 from bench.analysis.system import Reading, SystemRuns
@@ -55,11 +55,15 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Peak(msgspec.Struct, frozen=True, kw_only=True):
-    """A rate that cannot, or not easily, be exceeded, in units/s; `firm` where it is a specification."""
+    """A rate that cannot, or not easily, be exceeded, in units/s.
+
+    `specified` where a specification states it, `firm` where independent sources agree on that.
+    """
 
     rate: float
     name: str
-    firm: bool
+    specified: bool = False
+    firm: bool = False
 
 
 def decode_floor_ms(system: SystemRuns) -> Value:
@@ -114,11 +118,14 @@ def beyond_limit(system: SystemRuns) -> tuple[str, str] | None:
                 continue
             share = shares(work, peak).value
             resident = what == "memory bandwidth" and _in_cache(system, run, work)
-            if share is None or resident or share <= (1.0 if peak.firm else SLACK):
+            if share is None or resident or share <= (1.0 if peak.specified else SLACK):
                 continue
+            wrong = "our count of bytes or operations"
+            if peak.specified and not peak.firm:
+                wrong += ", or the specification, with which no second source agrees,"
             text = (
                 f"the steps would have used {share * PERCENT:.0f} % of the {what} ({peak.name}): above the "
-                "physical limit, so our count of bytes or operations is wrong"
+                f"physical limit, so {wrong} is wrong"
             )
             return text, "do not use the limits of this run, and report it with its run.json"
     return None
@@ -229,7 +236,7 @@ def _mfu(system: SystemRuns, run: Run) -> Callable[[Work, Peak], Reading]:
 
 def _beside(peak: Peak, rate: float, measured: Peak | None) -> str:
     """Return the share of the measured peak, where that is not the peak itself."""
-    if not peak.firm or measured is None:
+    if not peak.specified or measured is None:
         return ""
     return f"{rate / measured.rate * PERCENT:.0f} % of {measured.name}"
 
@@ -239,7 +246,7 @@ def _bandwidth(system: SystemRuns, run: Run, work: Work) -> Peak | str:
     gpu = _specification(run)
     if isinstance(gpu, Gpu):
         rate = gpu.bandwidth_gb_per_s
-        return Peak(rate=rate * BYTES_PER_GB, name=f"{rate:g} GB/s (specification)", firm=True)
+        return _specified(gpu, rate * BYTES_PER_GB, f"{rate:g} GB/s")
     return _measured_copy(system) or f"{gpu}, and no copy was measured{_why(system, 'copy')}"
 
 
@@ -247,13 +254,22 @@ def _compute(system: SystemRuns, run: Run, work: Work) -> Peak | str:
     """Return the peak rate of products in operations/s, likewise."""
     gpu, math = _specification(run), work.footprint.math
     peak = gpu.tflops(math) if isinstance(gpu, Gpu) else None
-    if peak is not None:
-        return Peak(rate=peak * TERA, name=f"{peak:g} TFLOP/s in {math} (specification)", firm=True)
+    if isinstance(gpu, Gpu) and peak is not None:
+        return _specified(gpu, peak * TERA, f"{peak:g} TFLOP/s in {math}")
     measured = _measured_product(system, work)
     if measured is not None:
         return measured
     lack = gpu if isinstance(gpu, str) else f"no source gives the {gpu.label}'s peak in {math}"
     return f"{lack}, and no product in {math} was measured{_why(system, math)}"
+
+
+def _specified(gpu: Gpu, rate: float, name: str) -> Peak:
+    return Peak(
+        rate=rate,
+        name=f"{name} (specification{caution(gpu.confidence)})",
+        specified=True,
+        firm=gpu.confidence == "ok",
+    )
 
 
 def _specification(run: Run) -> Gpu | str:
@@ -280,7 +296,7 @@ def _measured_copy(system: SystemRuns) -> Peak | None:
     rate = _peaks(system).get("copy_gb_per_s")
     if not rate:
         return None
-    return Peak(rate=rate * BYTES_PER_GB, name=f"{shown(rate)} GB/s (a measured copy)", firm=False)
+    return Peak(rate=rate * BYTES_PER_GB, name=f"{shown(rate)} GB/s (a measured copy)")
 
 
 def _measured_product(system: SystemRuns, work: Work) -> Peak | None:
@@ -288,7 +304,7 @@ def _measured_product(system: SystemRuns, work: Work) -> Peak | None:
     rate = (_peaks(system).get("matmul_tflops") or {}).get(math)
     if not rate:
         return None
-    return Peak(rate=rate * TERA, name=f"{shown(rate)} TFLOP/s in {math} (a measured product)", firm=False)
+    return Peak(rate=rate * TERA, name=f"{shown(rate)} TFLOP/s in {math} (a measured product)")
 
 
 def _in_cache(system: SystemRuns, run: Run, work: Work) -> bool:

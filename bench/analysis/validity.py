@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from bench.analysis.device import device_faults
+from bench.analysis.probes import view_of
 from bench.analysis.recorded import Scored, column, length_s, scored, window_of
 from bench.analysis.stats import Array, percentile
 from bench.analysis.system import Fault, Lag, Level, Validity
@@ -50,12 +51,14 @@ def judge_validity(run: Run) -> Validity:
     lag = dispatch_lag(rows)
     unfinished = _unfinished(rows)
     late = _lateness(run, rows, lag)
+    # What a window that was ended early left unsent, or inside the engine, is nobody's fault.
+    ended_early = bool(run.meta.facts.get("stopped_early"))
     found = [
         _schedule(run, due),
-        _unsent(rows, due),
+        None if ended_early else _unsent(rows, due),
         _drift(run, rows, late),
         late,
-        _ends(unfinished, due),
+        None if ended_early else _ends(unfinished, due),
     ]
     faults = tuple(fault for fault in found if fault is not None)
     return Validity(
@@ -71,8 +74,8 @@ def judge_validity(run: Run) -> Validity:
 
 
 def judge_run(run: Run) -> Validity:
-    """Return the verdict on client and device of one job; without a window the device's alone."""
-    client = judge_validity(run) if run.meta.window is not None else Validity(level="VALID")
+    """Return the verdict on client and device of one job; without traffic of its own the device's alone."""
+    client = judge_validity(run) if run.meta.window is not None else _judge_probes(run)
     faults = (*client.faults, *device_faults(run))
     return msgspec.structs.replace(client, faults=faults, level=_worst_level(faults))
 
@@ -86,12 +89,27 @@ def judge_device(run: Run) -> Validity:
 def worst_validity(runs: Iterable[Run], judge: Callable[[Run], Validity] = judge_run) -> Validity | None:
     """Return the worst verdict of the completed jobs among `runs`, None where there is none.
 
-    A job without a window counts only where its device was at fault. Of two of one level, that with the
-    later requests.
+    A job without a window counts only where its device or a probe was at fault. Of two of one level, that
+    with the later requests.
     """
     complete = [run for run in runs if run.meta.status == "complete"]
-    judged = [judge(run) for run in complete if run.meta.window is not None or device_faults(run)]
-    return max(judged, key=_badness, default=None)
+    traffic = [
+        run for run in complete if run.meta.window is not None or run.meta.probes or device_faults(run)
+    ]
+    judged = [(run, judge(run)) for run in traffic]
+    counted = [found for run, found in judged if run.meta.window is not None or found.faults]
+    return max(counted, key=_badness, default=None)
+
+
+def _judge_probes(run: Run) -> Validity:
+    """Return the verdict on the client of a capacity search: INVALID where it is of most probes."""
+    bad = [found for p in run.meta.probes if (found := judge_validity(view_of(run, p))).level == "INVALID"]
+    if not bad:
+        return Validity(level="VALID")
+    n, remedies = len(run.meta.probes), "; ".join(dict.fromkeys(found.recommendation for found in bad))
+    text = f"probes of the capacity search had an INVALID client: {len(bad)} of {n} (first: {bad[0].reasons})"
+    level: Level = "INVALID" if 2 * len(bad) > n else "DEGRADED"
+    return Validity(level=level, faults=(Fault(level=level, text=text, remedy=remedies),))
 
 
 def dispatch_lag(rows: Scored) -> Lag | None:

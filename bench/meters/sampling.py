@@ -120,6 +120,16 @@ class Sampler:
             return None
         return f"the {name} meter stalled: {_unreturned(lasted_s)}"
 
+    def recent(self, field: str, since_s: float) -> list[float]:
+        """Return the values of `field` that were read since `since_s`, in their order."""
+        found: list[float] = []
+        for sample in reversed(self._samples.copy()):
+            if sample.t_s < since_s:
+                break
+            if sample.field == field:
+                found.append(sample.value)
+        return found[::-1]
+
     def check(self) -> None:
         """Raise GpuLost when a GPU was lost: no figure of this run would mean anything."""
         for failure in list(self._failures.values()):

@@ -44,7 +44,7 @@ def render_capacity(system: str, found: Conclusion) -> Group:
     table.add_column("", no_wrap=True)
     table.add_column("verdict")
     for cells in _rows(found.curve):
-        style = "" if cells[-1] == "ok" else "red" if cells[-1].startswith("queue") else "yellow"
+        style = "" if cells[-1] == "ok" else "red" if cells[-1].startswith(("queue", "INVALID")) else "yellow"
         table.add_row(*(Text(cell) for cell in cells[:-1]), Text(cells[-1], style=style))
     return Group(table, *(Text(line) for line in _answer(found)))
 
@@ -61,7 +61,9 @@ def capacity_to_markdown(system: str, found: Conclusion) -> str:
 
 
 def _rows(curve: Sequence[Trial]) -> list[tuple[str, ...]]:
-    highest_ms = max((t.p95_ms for t in curve if t.p95_ms is not None and t.stable), default=None)
+    highest_ms = max(
+        (t.p95_ms for t in curve if t.p95_ms is not None and t.stable and t.counts), default=None
+    )
     rows = []
     for t in curve:
         figures = (t.rate_rps, t.p50_ms, t.p95_ms, t.ttft_p95_ms, t.goodput_rps, t.in_system)
@@ -84,6 +86,8 @@ def _bar(t: Trial, highest_ms: float | None) -> str:
 
 
 def _verdict(t: Trial) -> str:
+    if not t.counts:
+        return "INVALID client"
     if t.binds is None:
         return "ok"
     stopped = " (stopped early)" if t.stopped else ""
@@ -99,6 +103,8 @@ def _answer(found: Conclusion) -> list[str]:
         if value.low is not None and value.high is not None:
             interval = f" ({shown(value.low)} to {shown(value.high)})"
         lines = [f"Capacity: {shown(value.value)} requests/s{interval}; {value.note}."]
+    if found.invalid:
+        lines.append(f"Of {len(found.curve)} probes {found.invalid} had an INVALID client and do not count.")
     stable = found.stable_rps
     if stable.value is not None:
         lines.append(f"Queue stable up to: {shown(stable.value)} requests/s; {stable.note}.")

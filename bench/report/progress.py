@@ -75,6 +75,7 @@ class RunProgress:
         """Return the planned seconds that are done: those of the jobs before, and a share of this one's."""
         before = self._order[: self._order.index(event.job)]
         share = min(event.elapsed_s / event.total_s, 1.0) if event.total_s else 0.0
+        share = share if event.done is None else event.done
         return sum(self._planned_s[job] for job in before) + share * self._planned_s[event.job]
 
     def _place(self, event: Event) -> str:
@@ -140,9 +141,14 @@ class PhaseProgress:
         self._bars.stop()
 
     def emit(
-        self, phase: str, elapsed_s: float = 0.0, total_s: float | None = None, detail: str = ""
+        self,
+        phase: str,
+        elapsed_s: float = 0.0,
+        total_s: float | None = None,
+        detail: str = "",
+        done: float | None = None,
     ) -> None:
-        """Show where the work is."""
+        """Show where the work is; the bar is the phase's."""
         if self._quiet:
             return
         if phase != self._phase and not self._console.is_terminal:

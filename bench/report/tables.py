@@ -80,6 +80,8 @@ def to_markdown(comparison: Comparison, verdict: Verdict, *, every: bool = False
     if days := list(_day_rows(comparison)):
         lines += ["", f"| per day | {one} | {two} | saved |", "|---|---:|---:|---:|"]
         lines += ["| " + " | ".join(_md(cell) for cell in day) + " |" for day in days]
+        if notes := _day_notes(comparison):
+            lines += ["", " ".join(_md(note) for note in notes)]
     lines += ["", "| gate | outcome | because |", "|---|---|---|"]
     lines += [f"| {gate.name} | {gate.outcome} | {_md(gate.text)} |" for gate in verdict.gates]
     lines += ["", " ".join(_md(line) for line in _scale(verdict))]
@@ -104,7 +106,7 @@ def _table(comparison: Comparison, *, every: bool) -> Table:
     return table
 
 
-def _day(comparison: Comparison) -> Table:
+def _day(comparison: Comparison) -> Group:
     title = Text(f"At {comparison.requests_per_day:,.0f} requests a day")
     table = Table(
         title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
@@ -115,7 +117,16 @@ def _day(comparison: Comparison) -> Table:
     table.add_column("saved", justify="right")
     for cells in _day_rows(comparison):
         table.add_row(*(Text(cell) for cell in cells))
-    return table
+    return Group(table, *(Text(line, style="dim") for line in _day_notes(comparison)))
+
+
+def _day_notes(comparison: Comparison) -> list[str]:
+    """Return what is in a day's figures and what is not, figures with the same note together."""
+    labels: dict[str, list[str]] = {}
+    for day in comparison.per_day:
+        if day.note and (day.baseline is not None or day.optimized is not None):
+            labels.setdefault(day.note, []).append(day.label)
+    return [f"{', '.join(named)}: {note}." for note, named in labels.items()]
 
 
 def _day_rows(comparison: Comparison) -> Iterator[tuple[str, str, str, str]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from bench.analysis.carbon import intensity
 from bench.clock import Clock
 from bench.config import Compile, Experiment, System, choose, decode_experiment, read_toml
 from bench.errors import ConfigError
@@ -99,6 +100,10 @@ def assemble(
 def assemble_written(written: dict[str, Any], where: str, *, model_id: str | None = None) -> Parts:
     """Build the parts from an already parsed file; `where` names it in errors."""
     experiment = with_trace(decode_experiment(written, where, model_id=model_id), where)
+    try:
+        intensity(experiment.assumptions)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
     workload = experiment.workload
     input_tokens = choose(LENGTHS, workload.input_tokens, where, "workload.input_tokens")
     output_tokens = choose(LENGTHS, workload.output_tokens, where, "workload.output_tokens")

@@ -15,6 +15,8 @@ from bench.records import Completion, Probe, Run
 from bench.run.drive import Drive, Emit, Subject, serving
 from bench.run.window import OpenLoop
 
+USUAL_PROBES = 8
+"""So many probes a search is planned with."""
 View = Callable[[Sequence[Completion]], Run]
 """Shows requests as a run, so that the search sees what an analysis of the records will see."""
 
@@ -26,7 +28,13 @@ def drive_capacity(drive: Drive, subject: Subject, emit: Emit, *, guess_rps: flo
     """
     experiment = subject.parts.experiment
     protocol, capacity = experiment.protocol, experiment.capacity
-    settings = Settings(guess_rps=guess_rps, tolerance=capacity.tolerance, max_probes=capacity.max_probes)
+    window_s = capacity.probe_s or protocol.window_s
+    settings = Settings(
+        guess_rps=guess_rps,
+        tolerance=capacity.tolerance,
+        max_probes=capacity.max_probes,
+        probe_s=window_s,
+    )
     drive.timeout_s = protocol.timeout_s
     server = subject.server(queue_limit=protocol.queue_limit, timeout_s=protocol.timeout_s)
     loop = OpenLoop(drive, subject, server, emit)
@@ -34,12 +42,20 @@ def drive_capacity(drive: Drive, subject: Subject, emit: Emit, *, guess_rps: flo
     emit("prepare")
     with serving(drive, subject, server):
         while (ask := next_probe(trials, settings)) is not None:
-            loop.label(f"probe {len(trials) + 1} at {ask.rate_rps:.3g}/s")
+            number = len(trials)
+            loop.label = f"probe {number + 1} at {ask.rate_rps:.3g}/s"
+            # How many there will be is not known: each is a part of what is left of the usual number.
+            loop.begun, loop.share = _done(number), _done(number + 1) - _done(number)
             first = len(drive.tickets)
-            probe = _probe(loop, ask, capacity.probe_s or protocol.window_s)
-            drive.probes.append(probe)
-            trials.append(trial(view(drive.completions(first)), probe, experiment.objectives))
+            drive.probes.append(_probe(loop, ask, window_s))
+            run = view(drive.completions(first))
+            trials.append(trial(run, drive.probes[-1], experiment.objectives))
         server.close()
+
+
+def _done(probes: int) -> float:
+    """Return the share of a search that so many probes are, by the usual number."""
+    return probes / (probes + max(USUAL_PROBES - probes, 1))
 
 
 def _probe(loop: OpenLoop, ask: Ask, window_s: float) -> Probe:
@@ -56,4 +72,6 @@ def _probe(loop: OpenLoop, ask: Ask, window_s: float) -> Probe:
         repeat=ask.repeat,
         stopped=scored.stopped,
         warmup_s=warm.took_s,
+        due=scored.due,
+        pacer=scored.pacer,
     )

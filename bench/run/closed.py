@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 import queue
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -17,7 +18,8 @@ import msgspec
 
 from bench.records import Interval, Request
 from bench.run.drive import POLL_S, Drive, Emit, Subject, endless, raise_if_dead, serving
-from bench.run.window import WarmUp, figures, is_steady
+from bench.run.ends import Ends
+from bench.run.window import WarmUp
 from bench.serving.queue import Ticket
 from bench.serving.server import Server
 
@@ -37,6 +39,7 @@ def drive_closed(
     crowd = _Crowd(drive, subject, server, endless(subject, repeat), think_s)
     emit("prepare")
     with serving(drive, subject, server):
+        drive.measure_idle(subject.observe(), "resident", protocol.idle_s, emit)
         start_s = clock.now_s()
         crowd.arrive(clients, start_s)
         longest_s = protocol.longest_warmup_s
@@ -44,12 +47,16 @@ def drive_closed(
         while not warm and clock.now_s() < start_s + longest_s:
             crowd.go_on(clock.now_s() + POLL_S)
             elapsed_s = clock.now_s() - start_s
-            emit("warm-up", min(elapsed_s, longest_s), longest_s, f"{len(crowd.ended)} done")
-            warm = elapsed_s >= protocol.warmup_s and is_steady(crowd.ended)
-        took = WarmUp(converged=warm and longest_s > 0, took_s=clock.now_s() - start_s, n=len(crowd.ended))
+            emit("warm-up", min(elapsed_s, longest_s), longest_s, crowd.ends.figures(), 0.0)
+            warm = elapsed_s >= protocol.warmup_s and crowd.ends.is_steady()
+        took_s, n = clock.now_s() - start_s, len(crowd.ends.tickets)
+        took = WarmUp(converged=warm and longest_s > 0, took_s=took_s, n=n)
         drive.facts["warmup"] = took.facts
         _score(drive, subject, emit, crowd)
         if drive.facts["due_in_window"] and crowd.have_ended(drive.window):
+            server.dismiss("the window had ended")
+            crowd.settle()
+            drive.measure_idle(subject.observe(), "resident_after", protocol.idle_s / 3.0, emit)
             server.close()
         else:
             server.abandon()  # it hangs, or is so slow that nobody came twice
@@ -61,7 +68,7 @@ def _score(drive: Drive, subject: Subject, emit: Emit, crowd: _Crowd) -> None:
     start_s = clock.now_s()
     window = drive.window = Interval(start_s=start_s, end_s=start_s + protocol.window_s)
     edges = [window.start_s, window.end_s - observer.lead_s]
-    first = len(crowd.ended)
+    crowd.ends = Ends(due_before_s=window.end_s)
     while (now_s := clock.now_s()) < window.end_s or not crowd.have_ended(window):
         if now_s >= window.end_s + protocol.timeout_s:
             break
@@ -70,8 +77,8 @@ def _score(drive: Drive, subject: Subject, emit: Emit, crowd: _Crowd) -> None:
             edges.pop(0)
         crowd.go_on(min(now_s + POLL_S, *edges) if edges else now_s + POLL_S)
         phase, elapsed_s = "window" if now_s < window.end_s else "drain", now_s - start_s
-        seen = crowd.ended[first:]
-        emit(phase, min(elapsed_s, protocol.window_s), protocol.window_s, figures(seen, len(seen)))
+        shown_s = min(elapsed_s, protocol.window_s)
+        emit(phase, shown_s, protocol.window_s, crowd.ends.figures(), shown_s / protocol.window_s)
     drive.facts["due_in_window"] = sum(_is_in(ticket, window) for ticket in drive.tickets)
 
 
@@ -84,7 +91,7 @@ class _Crowd:
     server: Server
     requests: Iterator[Request]
     think_s: float
-    ended: list[Ticket] = field(default_factory=list)
+    ends: Ends = field(default_factory=Ends)
     _ready_s: list[float] = field(default_factory=list)
     _answered: queue.SimpleQueue[Ticket] = field(default_factory=queue.SimpleQueue)
 
@@ -104,12 +111,21 @@ class _Crowd:
                 ticket = self._answered.get(timeout=max(min(until_s, next_s) - now_s, _LEAST_WAIT_S))
             except queue.Empty:
                 continue
-            self.ended.append(ticket)
+            self.ends.tickets.append(ticket)
             # A refusal has no time of its own; the client learns of it now.
             at_s = clock.now_s() if ticket.done_s is None else ticket.done_s
             heapq.heappush(self._ready_s, at_s + self.think_s)
+        self.ends.look()
         raise_if_dead(self.server)
         self.subject.observe().check()
+
+    def settle(self) -> None:
+        """Wait until what runs has ended; nobody sends again."""
+        clock = self.subject.clock
+        give_up_s = clock.now_s() + self.subject.parts.experiment.protocol.timeout_s
+        while clock.now_s() < give_up_s and not all(ticket.done for ticket in self.drive.tickets):
+            raise_if_dead(self.server)
+            time.sleep(0.01)
 
     def have_ended(self, window: Interval | None) -> bool:
         """Say whether every request that was due inside `window` has come to its end."""

@@ -40,9 +40,14 @@ class Emit(Protocol):
     """Reports a phase's progress."""
 
     def __call__(
-        self, phase: str, elapsed_s: float = 0.0, total_s: float | None = None, detail: str = ""
+        self,
+        phase: str,
+        elapsed_s: float = 0.0,
+        total_s: float | None = None,
+        detail: str = "",
+        done: float | None = None,
     ) -> None:
-        """Report."""
+        """Report; `done` is the share of the whole job, where the phase is only a part of it."""
         ...
 
 
@@ -56,8 +61,22 @@ class Drive:
     window: Interval | None = None
     probes: list[Probe] = field(default_factory=list)
     idle: dict[str, Interval] = field(default_factory=dict)
+    doubts: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     pacers: list[Pacer[None]] = field(default_factory=list)
+
+    def measure_idle(self, observer: Observer, name: str, seconds: float, emit: Emit) -> None:
+        """Wait until the device is level, and note the span of `seconds` after that by `name`.
+
+        Nothing is done where nobody meters power.
+        """
+        if seconds == 0 or not observer.meters_power:
+            return
+        emit("settle")
+        if not observer.settle(seconds):
+            self.doubts.append(f"the device had not become level before its idle power ({name}) was measured")
+        emit("idle", 0.0, seconds)
+        self.idle[name] = observer.idle(seconds)
 
     def completions(self, first: int = 0) -> list[Completion]:
         """Return a record for every request sent, from the `first`-th on.
@@ -210,6 +229,8 @@ def endless(subject: Subject, repeat: int = 0) -> Iterator[Request]:
     """Yield requests that are due at once, for ever; the first chunk is drawn before this returns."""
     now_s = subject.clock.now_s
     first = draw_saturating(subject.traffic(repeat, 0), n=_CHUNK)
+    if repeat:  # these are scored: every system gets the same
+        subject.on_drawn(f"{repeat}", first)
 
     def requests() -> Iterator[Request]:
         chunk = first

@@ -26,16 +26,17 @@ from bench.analysis.cost import resolve_price
 from bench.analysis.summary import offline_rps
 from bench.analysis.system import SystemRuns
 from bench.errors import BenchError, ConfigError, NotAvailable, ResultError, RunFailed
-from bench.records import Event, RunMeta, RunStatus
+from bench.meters.nvml import probe_nvml
+from bench.records import Event, RunMeta, RunStatus, Value
 from bench.run.assemble import Parts, assemble_written
+from bench.run.capacity import USUAL_PROBES
 from bench.run.job import run_job
 from bench.run.measure import REFERENCE_LOGITS
 from bench.run.plan import Job, capacity_job, offline_jobs, window_jobs
 from bench.units import per_day_to_rps
+from bench.workload.load import FractionOfBaselineCapacity
 
 Watch = Callable[[Event], None]
-_USUAL_PROBES = 8
-"""So many probes a search for capacity is planned with."""
 
 
 class Interrupted(RunFailed):
@@ -105,12 +106,13 @@ def planned_s(parts: Parts, *, capacity_only: bool = False) -> dict[str, float]:
     How many probes a search for capacity takes is only known afterwards.
     """
     protocol, capacity, systems = parts.experiment.protocol, parts.experiment.capacity, list(parts.systems)
-    offline_s = protocol.warmup_s + protocol.offline_s
-    window_s = protocol.warmup_s + protocol.window_s
+    idle_s = protocol.idle_s if probe_nvml().gpus else 0.0
+    offline_s = protocol.warmup_s + protocol.offline_s + idle_s
+    window_s = protocol.warmup_s + protocol.window_s + idle_s * 4.0 / 3.0
     plan_s = {job.name: offline_s for job in offline_jobs(Path(), systems)}
     if capacity.search:
         probe_s = protocol.warmup_s + (capacity.probe_s or protocol.window_s)
-        plan_s |= {capacity_job(Path(), name, 1.0).name: _USUAL_PROBES * probe_s for name in systems}
+        plan_s |= {capacity_job(Path(), name, 1.0).name: USUAL_PROBES * probe_s for name in systems}
     if capacity_only:
         return plan_s
     windows = window_jobs(Path(), systems, protocol.repeats, protocol.order, rate_rps=1.0)
@@ -120,7 +122,7 @@ def planned_s(parts: Parts, *, capacity_only: bool = False) -> dict[str, float]:
 def _search_capacities(parts: Parts, folder: Path, systems: Sequence[str], watch: Watch) -> list[str]:
     """Search the capacity of each system; return a line for each search that failed.
 
-    A system whose search failed still has its saturated throughput, and goes on.
+    A system whose search failed goes on to the common rate; its throughput is then missing.
     """
     lines = []
     for name in systems:
@@ -136,7 +138,8 @@ def _search_capacities(parts: Parts, folder: Path, systems: Sequence[str], watch
 def _common_rate(parts: Parts, folder: Path, failures: Mapping[str, str]) -> float | None:
     """Return the rate of all window jobs, None in a closed loop; write it and the price into the folder."""
     meta = store.read_experiment(folder)
-    if meta.rate_rps is not None:
+    closed = parts.load.clients is not None
+    if meta.rate_rps is not None or (closed and meta.price is not None):
         return meta.rate_rps
     name = parts.experiment.baseline
     offline = store.read_run(folder / f"{name}.offline")
@@ -147,10 +150,11 @@ def _common_rate(parts: Parts, folder: Path, failures: Mapping[str, str]) -> flo
         windows=[],
         capacity=store.read_run(searched) if store.is_complete(searched) else None,
     )
+    if isinstance(parts.load, FractionOfBaselineCapacity) and parts.experiment.capacity.search:
+        _require_search(runs, folder, failures)
     capacity = baseline_rate(runs, parts.experiment.objectives)
     workload_rps = per_day_to_rps(parts.experiment.workload.requests_per_day)
     try:
-        closed = parts.load.clients is not None
         rate_rps = None if closed else parts.load.rate_rps(capacity.value, workload_rps)
     except RunFailed as error:
         raise RunFailed(f"{'; '.join([*failures.values(), str(error)])}; see {folder}") from None
@@ -158,9 +162,33 @@ def _common_rate(parts: Parts, folder: Path, failures: Mapping[str, str]) -> flo
     gpu_name = offline.meta.facts.get("gpu_name")
     price = resolve_price(gpu_name, parts.experiment.assumptions.usd_per_gpu_hour)
     store.write_experiment(
-        folder, msgspec.structs.replace(meta, rate_rps=rate_rps, price=msgspec.to_builtins(price))
+        folder,
+        msgspec.structs.replace(
+            meta,
+            rate_rps=rate_rps,
+            rate_note=_rate_note(parts, rate_rps, capacity),
+            price=msgspec.to_builtins(price),
+        ),
     )
     return rate_rps
+
+
+def _require_search(baseline: SystemRuns, folder: Path, failures: Mapping[str, str]) -> None:
+    """Raise RunFailed where the rate hangs on a search that failed: another base would be another load."""
+    if baseline.capacity is None and baseline.name not in failures:
+        raise RunFailed(
+            f"the search for the baseline's capacity failed, and the common rate is a fraction of it; try "
+            f'again: bench run --resume {folder}, or fix the rate with load = {{ kind = "rate", rps = … }}'
+        )
+
+
+def _rate_note(parts: Parts, rate_rps: float | None, capacity: Value) -> str:
+    """Return where the common rate comes from, for `experiment.json`."""
+    if rate_rps is None:
+        return f"no rate: {parts.load.clients} clients in a closed loop"
+    if not isinstance(parts.load, FractionOfBaselineCapacity):
+        return "as asked for in [load], or at the command line"
+    return f"{parts.load.fraction:g} of the baseline's {capacity.value} requests/s: {capacity.note}"
 
 
 def _ensure(job: Job, watch: Watch) -> str | None:
@@ -195,10 +223,7 @@ def _execute(job: Job, watch: Watch) -> BenchError | None:
         _stop(process)
         if not (job.folder / store.RUN_FILE).exists():
             _record_death(job, "interrupted, and ended before it could write what it had", "cancelled")
-        raise Interrupted(
-            f"interrupted; what was measured is in {job.experiment_folder}; "
-            f"go on with: bench run --resume {job.experiment_folder}"
-        ) from None
+        raise Interrupted(f"interrupted; what was measured is in {job.experiment_folder}") from None
     if process.exitcode == 0 and error is None:
         return None
     error = error or RunFailed(_death(process.exitcode))

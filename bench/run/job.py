@@ -61,8 +61,16 @@ def run_job(job: Job, events: Connection) -> None:
 def _reporter(job: Job, events: Connection) -> Emit:
     """Return what sends the job's progress to whoever watches."""
 
-    def emit(phase: str, elapsed_s: float = 0.0, total_s: float | None = None, detail: str = "") -> None:
-        events.send(Event(job=job.name, phase=phase, elapsed_s=elapsed_s, total_s=total_s, detail=detail))
+    def emit(
+        phase: str,
+        elapsed_s: float = 0.0,
+        total_s: float | None = None,
+        detail: str = "",
+        done: float | None = None,
+    ) -> None:
+        events.send(
+            Event(job=job.name, phase=phase, elapsed_s=elapsed_s, total_s=total_s, detail=detail, done=done)
+        )
 
     return emit
 

@@ -34,6 +34,8 @@ from bench.run.recording import Recording
 from bench.run.window import drive_window
 from bench.workload.saved import check_shared, schedule_table
 
+_TAIL_S = 1.5
+"""A power reading may be the mean of the second before it: the window's end shows only after that."""
 REFERENCE_LOGITS = ".baseline-logits.npy"
 """Scratch in the experiment's folder: the baseline's logits on the held-out text."""
 
@@ -59,11 +61,14 @@ def measure(job: Job, recording: Recording, emit: Emit) -> None:
     recording.facts["weights_bytes"] = recording.treatment["total_bytes"]
     _look_ahead(recording, loaded, emit)
 
-    reset_peaks(device)
     engine = build_engine(recording.parts, system, loaded, recording.clock)
 
     def check(facts: Mapping[str, Any]) -> None:
         recording.treatment |= check_engine(facts, system.kv_cache, system.compile)
+
+    def prepared(facts: Mapping[str, Any]) -> None:
+        check(facts)
+        reset_peaks(device)  # what preparing took is gone again, and none of the traffic's
 
     subject = Subject(
         parts=recording.parts,
@@ -71,7 +76,7 @@ def measure(job: Job, recording: Recording, emit: Emit) -> None:
         engine=engine,
         vocabulary=loaded.vocabulary,
         clock=recording.clock,
-        on_prepared=check,
+        on_prepared=prepared,
         on_drawn=lambda name, requests: _share(job, name, requests),
         observer=observer,
     )
@@ -119,8 +124,7 @@ def _observe(job: Job, recording: Recording, opened: Opened, emit: Emit) -> Obse
     if job.kind != "offline":
         recording.missing["idle_cold"] = "the cold device is measured in the saturated run"
     elif protocol.idle_s > 0 and power_missing is None:
-        emit("idle", 0.0, protocol.idle_s)
-        recording.drive.idle["cold"] = observer.idle(protocol.idle_s)
+        recording.drive.measure_idle(observer, "cold", protocol.idle_s, emit)
     if power_missing is not None or protocol.idle_s == 0:
         why = "protocol.idle_s = 0" if power_missing is None else power_missing
         recording.missing |= dict.fromkeys(("idle_cold", "idle_resident"), why)
@@ -141,6 +145,8 @@ def _drive(job: Job, recording: Recording, subject: Subject, emit: Emit) -> None
     else:
         assert job.rate_rps is not None
         drive_window(drive, subject, emit, rate_rps=job.rate_rps, repeat=job.repeat)
+    if subject.observe().meters_power and drive.window is not None:
+        recording.clock.sleep_until(drive.window.end_s + _TAIL_S)
 
 
 def _share(job: Job, name: str, requests: Sequence[Request]) -> None:

@@ -7,8 +7,10 @@ from typing import Any, Literal
 import msgspec
 
 from bench.errors import NotAvailable
+from bench.meters.faults import Hung
 from bench.meters.host import HostMeter
 from bench.meters.nvml import open_gpu, probe_nvml
+from bench.meters.nvml_meter import NvmlMeter
 from bench.model.device import cuda_uuid
 from bench.protocols import Meter
 
@@ -51,10 +53,24 @@ def open_meters(device: Literal["cuda", "cpu"], wanted: str) -> Opened:
     if why is not None:
         return Opened(meters=meters, missing=dict.fromkeys(GPU_FIELDS, why))
     try:
-        gpu = open_gpu(cuda_uuid() if device == "cuda" else status.gpus[0].uuid)
+        gpu = _open_cuda() if device == "cuda" else open_gpu(status.gpus[0].uuid)
     except NotAvailable as error:  # the run goes on: its latency is worth having without its joules
         return Opened(meters=meters, missing=dict.fromkeys(GPU_FIELDS, str(error)))
     told = gpu.facts
     facts = {"gpu_name": told.get("name"), "gpu_uuid": told.get("uuid")}
     facts |= {key: told.get(key) for key in ("driver", "memory_total_gb", "memory_api")}
     return Opened(meters=meters | {"gpu": gpu}, facts=facts)
+
+
+def _open_cuda() -> NvmlMeter:
+    """Open the GPU that torch uses; under MIG that may be an instance, which has another prefix."""
+    uuid = cuda_uuid()
+    try:
+        return open_gpu(uuid)
+    except Hung:
+        raise
+    except NotAvailable:
+        try:
+            return open_gpu(f"MIG-{uuid.removeprefix('GPU-')}")
+        except NotAvailable:
+            return open_gpu(uuid)  # to say what is wrong with the GPU that was asked for

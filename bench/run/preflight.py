@@ -18,10 +18,12 @@ _DRAWN = 2000
 def warnings(parts: Parts) -> list[str]:
     """Return why each system's objective cannot be met on this machine's GPU; [] where nothing is known.
 
-    Looks at NVML's first GPU, and at models whose configuration lies on this machine: nothing is downloaded.
+    Looks only where all GPUs are of one kind, as which one will be used is not known yet, and at models whose
+    configuration lies on this machine: nothing is downloaded.
     """
     status = probe_nvml()
-    if parts.experiment.model.device == "cpu" or not status.gpus or status.simulated:
+    kinds = {gpu.name for gpu in status.gpus}
+    if parts.experiment.model.device == "cpu" or len(kinds) != 1 or status.simulated:
         return []
     from bench.model.footprint import footprint_of
 

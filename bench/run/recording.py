@@ -86,7 +86,7 @@ class Recording:
             treatment=self.treatment,
             facts=self._facts(log),
             missing=log.missing | self.missing,
-            doubts=[*self.doubts, *log.doubts],
+            doubts=[*self.doubts, *self.drive.doubts, *log.doubts],
             error=error,
         )
 

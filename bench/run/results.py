@@ -118,7 +118,9 @@ def capacities(folder: Path) -> dict[str, Conclusion]:
     found = {
         name: conclusion_of(system.capacity, objectives)
         for name, system in _by_system(folder, list(meta.config["systems"])).items()
-        if system.capacity is not None and system.capacity.meta.probes
+        if system.capacity is not None
+        and system.capacity.meta.status == "complete"
+        and system.capacity.meta.probes
     }
     if not found:
         raise ResultError(f"{folder}: holds no capacity search; make one: bench capacity CONFIG")

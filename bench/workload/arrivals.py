@@ -150,6 +150,9 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     `path` is a CSV that `bench.workload.trace` reads, relative to the experiment file. Replayed are
     consecutive rows: from the first one on, or from one that each repeat draws (`start = "drawn"`). After
     the last row comes the first one again, one mean gap later. CV: that of the rows replayed.
+
+    What is stretched are the rows replayed. Fewer than all of them have a rate of their own, and so not the
+    trace's gaps even at the trace's rate; whole rounds at that rate are in real time.
     """
 
     path: str
@@ -161,8 +164,12 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def times_s(self, n: int, rate_rps: float, rng: np.random.Generator) -> np.ndarray:
         """Return `n` ascending times in [0, n / rate_rps), in seconds; the first one is 0."""
+        return self.times_after(0, n, rate_rps, rng)
+
+    def times_after(self, skipped: int, n: int, rate_rps: float, rng: np.random.Generator) -> np.ndarray:
+        """Return likewise the times of the rows that follow `skipped` others."""
         trace = read_trace(self.path)
-        times_s = trace.times_s(trace.first_row(self.start, rng), n)
+        times_s = trace.times_s(trace.first_row(self.start, rng) + skipped, n)
         if times_s[-1] > 0:
             times_s *= (n - 1) / rate_rps / times_s[-1]
         return _inside(times_s, n / rate_rps)

@@ -67,7 +67,11 @@ class RequestsPerDay(_Open, frozen=True):
 
 
 class TraceRate(_Open, frozen=True):
-    """The mean rate of a trace; by default of that which the arrivals replay, which are then in real time."""
+    """The mean rate of a whole trace, by default of that which the arrivals replay.
+
+    All repeats are offered this one rate. A window that holds a part of the trace is stretched to it: its
+    gaps are the trace's in their proportions, in real time only where it holds whole rounds.
+    """
 
     path: str
 

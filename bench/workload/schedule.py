@@ -3,8 +3,8 @@
 Arrivals, input lengths, output lengths and prompts have a random stream each, so that changing one
 law leaves what the others draw alone: Poisson against steady traffic is then the same requests at
 other times. Streams with a seed of their own are likewise independent of the experiment's. What comes from a
-trace comes row by row, all from the stream of the arrivals. All systems of an experiment get the same
-requests.
+trace comes row by row; all that is drawn for one repeat begins at the same row and goes on where the requests
+before it ended. All systems of an experiment get the same requests.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from bench.config import Seeds
 from bench.errors import ConfigError
 from bench.protocols import Arrivals, Lengths, Prompts, Vocabulary
 from bench.records import Request, Stop
+from bench.workload.arrivals import Replay
 from bench.workload.lengths import FromTrace
 from bench.workload.trace import line_of
 from bench.workload.variation import describe
@@ -27,7 +28,8 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     """The laws of a workload, and of the model only what they must respect.
 
     `seed` may be several numbers, such as (experiment's seed, repeat); a seed in `seeds` takes the place of
-    the first of them. `max_context` is the model's limit on prompt plus output tokens.
+    the first of them. The first two alone draw where the replay of a trace begins: what follows them tells
+    the parts of a repeat apart. `max_context` is the model's limit on prompt plus output tokens.
     """
 
     arrivals: Arrivals
@@ -52,16 +54,22 @@ def draw_requests(
 ) -> list[Request]:
     """Return requests in order of `due_s`, filling `n / rate_rps` seconds from `start_s` on.
 
-    Give either `n` or `duration_s`; the latter means the nearest whole number of requests, at least
-    one. Raises ConfigError where a request could exceed the model's context.
+    Give either `n` or `duration_s`; the latter means the nearest whole number of requests, at least one,
+    which fill just that time, so that what is drawn to follow them is due after them. What comes from a trace
+    goes on at its row `first_uid`. Raises ConfigError where a request could exceed the model's context.
     """
     if (n is None) == (duration_s is None):
         raise TypeError("give either n or duration_s")
     if duration_s is not None:
         n = max(1, round(duration_s * rate_rps))
+        rate_rps = n / duration_s
     assert n is not None
-    rng = np.random.default_rng(_streams(traffic).arrivals)
-    return _draw(traffic, start_s + traffic.arrivals.times_s(n, rate_rps, rng), first_uid)
+    streams, law = _streams(traffic), traffic.arrivals
+    if isinstance(law, Replay):
+        times_s = law.times_after(first_uid, n, rate_rps, np.random.default_rng(streams.replay))
+    else:
+        times_s = law.times_s(n, rate_rps, np.random.default_rng(streams.arrivals))
+    return _draw(traffic, start_s + times_s, first_uid)
 
 
 def draw_saturating(traffic: Traffic, *, n: int, due_s: float = 0.0, first_uid: int = 0) -> list[Request]:
@@ -71,7 +79,7 @@ def draw_saturating(traffic: Traffic, *, n: int, due_s: float = 0.0, first_uid: 
     at its row `first_uid`, so that chunk after chunk replays all of it. Raises ConfigError where a request
     could exceed the model's context.
     """
-    return _draw(traffic, np.full(n, due_s), first_uid, skipped=first_uid)
+    return _draw(traffic, np.full(n, due_s), first_uid)
 
 
 def check_context(traffic: Traffic) -> None:
@@ -113,8 +121,9 @@ def _check_rows(inputs: FromTrace, outputs: FromTrace, max_context: int) -> None
 
 
 class _Streams(msgspec.Struct, frozen=True, kw_only=True):
-    """One random stream for each thing that is drawn."""
+    """One random stream for each thing that is drawn; `replay` draws the row at which a trace begins."""
 
+    replay: np.random.SeedSequence
     arrivals: np.random.SeedSequence
     inputs: np.random.SeedSequence
     outputs: np.random.SeedSequence
@@ -124,12 +133,14 @@ class _Streams(msgspec.Struct, frozen=True, kw_only=True):
 def _streams(traffic: Traffic) -> _Streams:
     """Return the streams: the four children of the seed, those with a seed of their own being that one's."""
 
-    def children(own: int | None) -> list[np.random.SeedSequence]:
-        seed = (traffic.seed,) if isinstance(traffic.seed, int) else traffic.seed
+    whole = (traffic.seed,) if isinstance(traffic.seed, int) else traffic.seed
+
+    def children(own: int | None, seed: tuple[int, ...] = whole) -> list[np.random.SeedSequence]:
         return np.random.SeedSequence(seed if own is None else (own, *seed[1:])).spawn(4)
 
     lengths = children(traffic.seeds.lengths)
     return _Streams(
+        replay=children(traffic.seeds.arrivals, whole[:2])[0],
         arrivals=children(traffic.seeds.arrivals)[0],
         inputs=lengths[1],
         outputs=lengths[2],
@@ -137,14 +148,14 @@ def _streams(traffic: Traffic) -> _Streams:
     )
 
 
-def _draw(traffic: Traffic, due_s: np.ndarray, first_uid: int, skipped: int = 0) -> list[Request]:
+def _draw(traffic: Traffic, due_s: np.ndarray, first_uid: int) -> list[Request]:
     check_context(traffic)
     streams = _streams(traffic)
 
     def lengths(law: Lengths, stream: np.random.SeedSequence) -> np.ndarray:
         if isinstance(law, FromTrace):
-            # The stream of the arrivals, so that a drawn start is theirs.
-            return law.draw_after(skipped, len(due_s), np.random.default_rng(streams.arrivals))
+            # The stream of the arrivals' replay, so that a drawn start is theirs.
+            return law.draw_after(first_uid, len(due_s), np.random.default_rng(streams.replay))
         return law.draw(len(due_s), np.random.default_rng(stream))
 
     inputs = lengths(traffic.input_tokens, streams.inputs).tolist()

@@ -62,6 +62,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 
         One round takes as long as the trace and one mean gap, so that the rate of whole rounds is its own.
         """
+        first %= self.n
         rounds, rows = np.divmod(first + np.arange(n), self.n)
         times_s: np.ndarray = self.seconds[rows] + rounds * (self.n / self.rate_rps) - self.seconds[first]
         return times_s

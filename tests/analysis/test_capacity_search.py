@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from bench.analysis.capacity import Settings, conclude, next_probe
+from bench.analysis.trials import Trial
 from tests.analysis.conftest import number
 from tests.analysis.probing import Curve, probed, queueing, search
 
@@ -121,6 +123,94 @@ def test_a_latency_that_falls_with_the_rate_is_no_curve() -> None:
     assert not conclude(odd, Settings(guess_rps=98.0)).monotone
     even = [probed(70.0, p95_ms=450.0), probed(80.0, p95_ms=440.0), probed(90.0, p95_ms=1100.0)]
     assert conclude(even, Settings(guess_rps=98.0)).monotone
+
+
+def invalid(trial: Trial) -> Trial:
+    return msgspec.structs.replace(trial, client="INVALID", faults="requests left late: 9 ms")
+
+
+def test_a_probe_with_an_invalid_client_is_asked_for_again_twice_and_counts_for_nothing() -> None:
+    settings = Settings(guess_rps=100.0)
+    valid = [probed(75.0, p95_ms=800.0), probed(85.0, p95_ms=1300.0)]
+    ask = next_probe(valid, settings)
+    assert ask is not None
+    trials = [*valid]
+    for _ in range(3):
+        assert next_probe(trials, settings) == ask
+        trials.append(invalid(probed(ask.rate_rps, ask.repeat, p95_ms=99_000.0)))
+    assert next_probe(trials, settings) is None
+    found, alone = conclude(trials, settings), conclude(valid, settings)
+    assert (found.capacity.value, found.invalid) == (alone.capacity.value, 3)
+    assert "5 probes of 10 s, 3 of which had an INVALID client and do not count" in found.capacity.note
+    assert len(found.curve) == 5
+
+
+def test_where_no_client_was_valid_there_is_no_capacity_and_the_reason_is_told() -> None:
+    settings = Settings(guess_rps=100.0)
+    trials = [invalid(probed(75.0)) for _ in range(3)]
+    assert next_probe(trials[:2], settings) == next_probe([], settings)
+    assert next_probe(trials, settings) is None
+    found = conclude(trials, settings)
+    assert found.capacity.value is None
+    assert "the client was INVALID in all 3 probes" in found.capacity.note
+    assert "at 75 requests/s: requests left late: 9 ms" in found.capacity.note
+
+
+def test_a_second_draw_is_tried_before_no_rate_is_said_to_hold() -> None:
+    settings = Settings(guess_rps=98.0)
+    trials: list[Trial] = []
+    while len(trials) < 24 and (ask := next_probe(trials, settings)) is not None:
+        unlucky = ask.repeat == 1
+        trials.append(probed(ask.rate_rps, ask.repeat, p95_ms=2000.0 if unlucky else 10.0 * ask.rate_rps))
+    assert any(t.passed for t in trials)
+    assert conclude(trials, settings).capacity.value is not None
+
+
+def test_a_short_probe_of_an_overloaded_system_does_not_end_the_search_below_it() -> None:
+    # 5 s of 3.4/s are fewer than 20 requests; 60 s are not.
+    short = msgspec.structs.replace(probed(10.0, p95_ms=None, served_rps=4.5), seconds=5.0)
+    ask = next_probe([short], Settings(guess_rps=10.0, probe_s=60.0))
+    assert ask is not None
+    assert ask.rate_rps == pytest.approx(5.0)
+
+
+def test_a_queue_whose_upper_end_is_far_away_is_not_settled_and_is_looked_at_from_above() -> None:
+    settings = Settings(guess_rps=100.0)
+    overloaded = msgspec.structs.replace(
+        probed(150.0, p95_ms=None, limit_ms=None, served_rps=100.0), served_error=8.0
+    )
+    trials = [probed(96.0, limit_ms=None), overloaded]
+    assert not conclude(trials, settings).settled
+    ask = next_probe(trials, settings)
+    assert ask is not None
+    assert ask.rate_rps == pytest.approx(104.5)
+    trials.append(probed(ask.rate_rps, p95_ms=None, limit_ms=None, served_rps=100.0))
+    found = conclude(trials, settings)
+    assert found.settled
+    assert found.capacity.high == pytest.approx(104.5)
+
+
+def test_draws_that_are_all_the_same_give_no_interval_of_a_mean_and_say_so() -> None:
+    curve, settings = queueing(100.0, 200.0), Settings(guess_rps=98.0)
+    trials: list[Trial] = []
+    while (ask := next_probe(trials, settings)) is not None:
+        p95_ms = curve(ask.rate_rps)
+        trials.append(msgspec.structs.replace(probed(ask.rate_rps, ask.repeat, p95_ms=p95_ms), draw="same"))
+    found = conclude(trials, settings).capacity
+    assert len(trials) <= 8
+    assert found.n is None
+    assert "as every draw of the requests was the same" in found.note
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= 80.0 <= found.high
+    assert found.high - found.low <= 0.1 * number(found) * 1.001
+
+
+def test_what_fails_below_what_passes_bounds_the_answer_from_below() -> None:
+    trials = [probed(60.0, p95_ms=9000.0, error=None), probed(80.0, p95_ms=100.0, error=None)]
+    found = conclude(trials, Settings(guess_rps=98.0))
+    assert (found.capacity.low, found.capacity.high) == (60.0, 80.0)
+    assert not found.settled
 
 
 def test_a_search_without_any_probe_has_its_reason() -> None:

@@ -61,6 +61,7 @@ def test_the_sci_is_the_standards_formula_over_a_day_of_the_reserved_fleet() -> 
     energy_kwh, making_kg, functional_units = 2.0 * 86.4, 0.0333524 * 24, 86.4
     assert found.value == pytest.approx((energy_kwh * 0.5 + making_kg) / functional_units, rel=1e-5)
     assert "1 GPU reserved around the clock" in found.note
+    assert "E at the measured rate, without idle time of the replicas; M of the whole fleet" in found.note
     spare = carbon.sci(ENERGY, TEN_RPS, terms(kg_co2e_per_kwh=0.5, embodied=H100, spare_replicas=1))
     assert spare.value == pytest.approx((energy_kwh * 0.5 + 2 * making_kg) / functional_units, rel=1e-5)
 
@@ -75,7 +76,11 @@ def test_the_sci_is_missing_with_what_it_lacks() -> None:
 
 
 def test_a_country_stands_for_its_intensity_with_its_span() -> None:
-    assert carbon.intensity(Assumptions(grid="FRA")) == (0.044, (0.041, 0.056), "France, 2024")
+    assert carbon.intensity(Assumptions(grid="FRA")) == (
+        0.044,
+        (0.041, 0.056),
+        "France, 2024; check: no second source agrees",
+    )
     assert carbon.intensity(Assumptions(grid="FRA", kg_co2e_per_kwh_range=(0.01, 0.1)))[1] == (0.01, 0.1)
     assert carbon.intensity(Assumptions(kg_co2e_per_kwh=0.3)) == (0.3, None, None)
     assert carbon.intensity(Assumptions()) == (None, None, None)

@@ -60,14 +60,14 @@ def test_on_a_gpu_the_hosts_cpu_may_differ() -> None:
 
 def test_the_gate_names_what_was_checked_on_a_gpu_and_on_a_cpu() -> None:
     text = said(measured("baseline"), measured("optimized"))
-    assert text == "same source, device, GPU, driver, model, seed, traffic and load"
+    assert text == "same source, device, GPU, driver, model, seed, traffic, load and kind of throughput"
     text = said(measured("baseline", **on_cpu("Xeon")), measured("optimized", **on_cpu("Xeon")))
-    assert text == "same source, device, CPU, model, seed, traffic and load"
+    assert text == "same source, device, CPU, model, seed, traffic, load and kind of throughput"
 
 
 def test_the_gate_claims_nothing_that_is_not_known_of_both() -> None:
     text = said(measured("baseline", **on_cpu("Xeon")), measured("optimized", **on_cpu(None)))
-    assert text == "same source, device, model, seed, traffic and load; not known: CPU"
+    assert text == "same source, device, model, seed, traffic, load and kind of throughput; not known: CPU"
     unread = measured("optimized", facts={"driver": None})
     assert said(measured("baseline"), unread).endswith("; not known: driver")
 
@@ -103,7 +103,9 @@ def test_runs_on_two_cpus_are_told_apart() -> None:
 def test_the_gate_does_not_call_the_same_what_differs_within_both_systems() -> None:
     facts = {"driver": "600"}
     text = said(of(resumed("baseline", facts=facts)), of(resumed("optimized", facts=facts)))
-    assert text.startswith("same source, device, GPU, model, seed, traffic and load; different between")
+    assert text.startswith(
+        "same source, device, GPU, model, seed, traffic, load and kind of throughput; different between"
+    )
     assert text.endswith("different between the runs of one system: driver")
 
 

@@ -98,6 +98,8 @@ def test_a_price_is_found_by_gpu_with_its_place_and_date() -> None:
     a10g = cost.resolve_price("NVIDIA A10G", "auto")
     assert (a10g.value, a10g.source, a10g.looked_up) == (1.006, "assumed", True)
     assert "us-east-1, 2026-06-17" in a10g.note
+    assert a10g.note.endswith("check: no second source agrees)")
+    assert "check" not in cost.resolve_price("NVIDIA H100 80GB HBM3", "auto").note
     h200 = cost.resolve_price("NVIDIA H200", "auto")
     assert "undated snapshot" in h200.note
     assert h200.asked is not None

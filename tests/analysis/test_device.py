@@ -27,6 +27,7 @@ from tests.analysis.conftest import (
     window_run,
 )
 from tests.analysis.pairs import FASTER, judge
+from tests.analysis.probing import recorded, steady_probe
 
 
 def throttled(share: float, field: str = "throttle_hw_thermal_s") -> list[Sample]:
@@ -87,6 +88,16 @@ def test_only_throttling_inside_the_window_counts() -> None:
         ({}, {"other_processes": [{"pid": 5}], "own_pid_listed": True}, "DEGRADED"),
         ({"other_processes": [{"pid": 5}]}, {}, "DEGRADED"),
         ({}, {"other_processes": [{"pid": 5}], "own_pid_listed": False}, "VALID"),
+        (
+            {"other_processes": [{"pid": 5}]},
+            {"other_processes": [{"pid": 5}], "own_pid_listed": False},
+            "DEGRADED",
+        ),
+        (
+            {"other_processes": [{"pid": 5}]},
+            {"other_processes": [{"pid": 5}, {"pid": 6}], "own_pid_listed": False},
+            "DEGRADED",
+        ),
         ({}, {"other_processes": [{"pid": 5}, {"pid": 6}], "own_pid_listed": False}, "DEGRADED"),
     ],
 )
@@ -177,6 +188,55 @@ def test_a_saturated_run_is_judged_by_its_saturated_part() -> None:
     assert worst_validity([run]) is None
 
 
+def test_a_capacity_search_is_judged_from_its_first_probe_to_its_last() -> None:
+    probes = [steady_probe(start_s, 2.0, 0.3) for start_s in (30.0, 50.0, 70.0)]
+    run = recorded(probes)
+
+    def hot(from_s: float, to_s: float) -> Level:
+        shares = [
+            sample(t / 2, "throttle_hw_thermal_s", min(max(t / 2 - from_s, 0.0), to_s - from_s))
+            for t in range(200)
+        ]
+        found = Run(folder=run.folder, meta=run.meta, requests=run.requests, telemetry=table_of(shares))
+        return judge_run(found).level
+
+    assert hot(62.0, 68.0) == "INVALID"  # while a probe warmed up
+    assert hot(0.0, 29.0) == hot(81.0, 99.0) == "VALID"
+
+
+def masked(*bits: int) -> list[Sample]:
+    """Return the sound telemetry with the reasons of 100 samples, those given first."""
+    values = [*bits, *[0] * (100 - len(bits))]
+    return [*constant_power(), *(sample(10.05 + i / 10, "throttle_reasons", v) for i, v in enumerate(values))]
+
+
+@pytest.mark.parametrize(
+    ("bits", "expected", "cause"),
+    [
+        ((0x40,), "VALID", ""),
+        ((0x40,) * 3, "DEGRADED", "hw thermal 3 %"),
+        ((0x48,) * 6, "INVALID", "hw thermal 6 %"),
+        ((0x80,) * 6, "INVALID", "hw power brake 6 %"),
+        ((0x20,) * 6, "DEGRADED", "sw thermal 6 %"),
+        ((0x04,) * 90, "DEGRADED", "sw power 90 %"),
+        ((0x01,) * 90, "VALID", ""),  # idle
+    ],
+)
+def test_where_a_counter_is_missing_the_mask_of_reasons_tells_for_how_long(
+    bits: tuple[int, ...], expected: Level, cause: str
+) -> None:
+    run = window_run(telemetry=masked(*bits))
+    assert level(run) == expected
+    assert [cause] * bool(cause) == [cause for fault in device_faults(run) if cause in fault.text]
+
+
+def test_a_throttle_counter_comes_before_the_mask_unless_it_failed_on_the_way() -> None:
+    both = [*throttled(0.0), *masked(*(0x40,) * 50)]
+    assert level(window_run(telemetry=both)) == "VALID"
+    failed = window_run(telemetry=both, missing={"throttle_hw_thermal_s": "nvml: failed while sampling"})
+    assert level(failed) == "INVALID"
+
+
 def table_of(samples: list[Sample]) -> Any:
     return window_run(telemetry=samples).telemetry
 
@@ -205,6 +265,9 @@ def test_two_systems_of_which_one_throttled_are_not_comparable_unless_it_is_allo
     assert compare(cool, hot, ASSUMED, allow_different=["throttling"]).allowed
     assert compare(cool, side("optimized", throttled(0.008)), ASSUMED).allowed == ()
     assert compare(cool, side("optimized"), ASSUMED).allowed == ()
+    warm = side("optimized", throttled(0.03, "throttle_sw_thermal_s"))
+    with pytest.raises(ResultError, match="throttling differs"):
+        compare(side("baseline", throttled(0.0, "throttle_sw_thermal_s")), warm, ASSUMED)
 
 
 def test_energy_of_a_module_is_not_compared_with_that_of_a_gpu() -> None:

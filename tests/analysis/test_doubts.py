@@ -79,6 +79,7 @@ HEAVY = Footprint(
     kv_bytes_per_token=0,
     math="float16",
 )
+QUARTER = {"meters": {"gpu": {"sensor": {"share_observed": 0.25, "update_s": 0.1, "window_s": 0.025}}}}
 EXAMPLES: dict[str, tuple[SystemRuns, str]] = {
     "incomplete": (measured(good(1), good(2), DEAD), "1 of 3 repeats did not complete: out of memory"),
     "mixed runs": (
@@ -169,6 +170,22 @@ EXAMPLES: dict[str, tuple[SystemRuns, str]] = {
         ),
         "batches start in step with the power sensor, which sees 25 % of every 100 ms",
     ),
+    "step lock": (
+        measured(good(facts=QUARTER, requests=[completion(10 + i / 7, 0.4) for i in range(60)])),
+        "a decode step takes 50 ms and the power sensor sees 25 % of every 100 ms",
+    ),
+    "part-time sensor": (
+        measured(good(facts=QUARTER)),
+        "the power sensor sees 25 % of the time; whether the energy counter integrates what lies between",
+    ),
+    "mixed energy sources": (
+        measured(good(1), good(2, telemetry=constant_power(counter=False))),
+        "the energy of the repeats comes from different meters (counter, instant_poll)",
+    ),
+    "throttling unknown": (
+        measured(good(missing={"throttle_hw_thermal_s": "nvml: Unknown field"})),
+        "whether the GPU throttled is not known (hw thermal: nvml: Unknown field)",
+    ),
     "hidden process": (
         measured(
             good(
@@ -195,6 +212,15 @@ def test_every_doubt_of_the_table_is_raised_by_its_example_and_has_a_remedy(key:
     assert text in found[key].text
     assert found[key].text.startswith("baseline: ")
     assert found[key].remedy
+
+
+def test_the_mean_of_a_second_is_looked_at_for_gaps_where_it_was_integrated() -> None:
+    # Shifted by half of its second, what is there covers the window.
+    mean = [sample(5 + i / 10, "power_average_w", 100.0) for i in range(201) if not 50 <= i <= 56]
+    polled = good(telemetry=[*constant_power(counter=False), *mean])
+    assert "the power_average_w samples cover only 9" in doubts(polled)["sampler gaps"].text
+    counted = good(telemetry=[*constant_power(), *mean])
+    assert "sampler gaps" not in doubts(counted)
 
 
 def test_batches_that_hold_several_requests_are_batching_in_force() -> None:

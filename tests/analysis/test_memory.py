@@ -42,6 +42,24 @@ def test_without_samples_the_recorded_reason_is_given(read: Read) -> None:
     assert alone.why == "memory_used_gb samples cover only 0 % of the window"
 
 
+@BOTH
+@pytest.mark.parametrize(
+    ("facts", "known"),
+    [
+        ({"mig": True, "uuid": "GPU-1"}, False),
+        ({"mig": False, "after": {"mig": True}, "uuid": "GPU-1"}, False),
+        ({"mig": True, "uuid": "MIG-1"}, True),
+        ({"mig": False, "uuid": "GPU-1"}, True),
+    ],
+)
+def test_under_mig_only_an_instances_own_memory_is_the_runs(
+    read: Read, facts: dict[str, Any], known: bool
+) -> None:
+    reading = read(window_run(facts={"meters": {"gpu": facts}}))
+    assert (reading.value is not None) is known
+    assert known or reading.why == "mig: the memory of the whole GPU, not of this run's instance"
+
+
 def cached(**cache: Any) -> dict[str, Any]:
     return {"engine": {"kv_cache": {"bytes_per_token_by_formula": 1_000_000} | cache}}
 

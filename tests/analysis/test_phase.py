@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from bench.analysis.phase import PhaseLock, phase_lock
+from bench.analysis.phase import PhaseLock, StepLock, phase_lock, step_lock
 from bench.analysis.stats import Array
 from bench.records import Interval, Run
 from tests.analysis.conftest import completion, window_run
@@ -14,9 +16,18 @@ QUARTER = {"share_observed": 0.25, "update_s": 0.1, "window_s": 0.025}
 LENGTH_S = 60.0
 
 
-def run(starts_s: Array, *, calibrated_s: float | None = None, **sensor: float | None) -> Run:
+def run(
+    starts_s: Array,
+    *,
+    calibrated_s: float | None = None,
+    steps_s: Array | None = None,
+    **sensor: float | None,
+) -> Run:
+    """Return batches that begin so, with four steps each, of 75 ms unless told otherwise."""
+    lasts_s = np.full(len(starts_s), 0.075) if steps_s is None else steps_s
     rows = [
-        completion(float(t) - 0.1, admitted_s=float(t), batch_id=i, uid=i) for i, t in enumerate(starts_s)
+        completion(float(t) - 0.1, admitted_s=float(t), batch_id=i, uid=i, decode_s=4.0 * float(step_s))
+        for i, (t, step_s) in enumerate(zip(starts_s, lasts_s, strict=True))
     ]
     facts = {"meters": {"gpu": {"sensor": QUARTER | sensor, "calibration": {"power_update_s": calibrated_s}}}}
     return window_run(rows, [], window=Interval(start_s=10.0, end_s=10.0 + LENGTH_S), facts=facts)
@@ -66,7 +77,7 @@ def test_a_period_that_the_calibration_missed_by_little_is_found() -> None:
 
 @pytest.mark.parametrize("sensor", [{"share_observed": 1.0}, {"share_observed": None}, {"update_s": None}])
 def test_a_sensor_that_sees_all_the_time_or_is_not_known_is_not_doubted(
-    sensor: dict[str, float | None],
+    sensor: dict[str, Any],
 ) -> None:
     assert phase_lock(run(jittered(0.1, 0.02, seed=5), **sensor)) is None
 
@@ -74,3 +85,27 @@ def test_a_sensor_that_sees_all_the_time_or_is_not_known_is_not_doubted(
 def test_a_handful_of_batches_has_no_phase_worth_testing() -> None:
     assert phase_lock(run(10.0 + np.arange(19) * 3.0)) is None
     assert phase_lock(run(10.0 + np.arange(20) * 3.0)) is not None
+
+
+def steps(step_s: float, *, spread: float = 0.01, n: int = 200, share_observed: float = 0.25) -> Run:
+    lasts_s = step_s * np.random.default_rng(1).uniform(1 - spread, 1 + spread, n)
+    return run(poisson(3.0, 1)[:n], steps_s=lasts_s, share_observed=share_observed)
+
+
+@pytest.mark.parametrize("step_s", [0.05, 0.0333, 0.1, 0.102, 0.2, 0.3])
+def test_steps_of_a_small_part_or_multiple_of_the_period_may_be_in_step(step_s: float) -> None:
+    found = step_lock(steps(step_s))
+    assert isinstance(found, StepLock)
+    assert found.step_s == pytest.approx(step_s, rel=0.01)
+    assert found.period_s == 0.1
+
+
+@pytest.mark.parametrize("step_s", [0.075, 0.042, 0.12, 0.145, 0.55, 0.025, 0.012])
+def test_steps_beside_the_period_or_within_what_the_sensor_sees_are_not(step_s: float) -> None:
+    assert step_lock(steps(step_s)) is None
+
+
+def test_steps_of_no_fixed_length_or_beside_a_sensor_of_all_the_time_are_not() -> None:
+    assert step_lock(steps(0.1, spread=0.3)) is None
+    assert step_lock(steps(0.1, share_observed=1.0)) is None
+    assert step_lock(steps(0.1, n=19)) is None

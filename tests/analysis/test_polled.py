@@ -60,6 +60,46 @@ def test_constant_power_leaves_open_what_a_reading_cannot_show() -> None:
     assert found.source == "instant_poll"
 
 
+@pytest.mark.parametrize("phase_s", [0.01, 0.035, 0.06, 0.085])
+@pytest.mark.parametrize("period_s", [0.1, 0.05])
+def test_a_ripple_in_step_with_the_sensor_is_within_the_bounds_though_no_reading_shows_it(
+    period_s: float, phase_s: float
+) -> None:
+    trace = square(period_s, low_w=200.0, high_w=400.0)
+    series = sensor(trace, read_times_s(5.0, 25.0, 10.0, 1), window_s=0.025, phase_s=phase_s)
+    found = accepted(from_power(series, WINDOW, QUARTER, period_s=0.1, most_w=700.0, least_w=60.0))
+    # A quarter was seen; of the rest only idle power and limit are known.
+    assert found.low == pytest.approx(0.25 * found.joules + 0.75 * 600.0, rel=2e-3)
+    assert found.high == pytest.approx(0.25 * found.joules + 0.75 * 7000.0, rel=2e-3)
+    assert found.low <= true_j(trace, 10.0, 20.0) <= found.high
+
+
+def test_what_was_not_seen_while_nothing_ran_or_by_a_sensor_of_all_the_time_was_like_the_rest() -> None:
+    constant = Series(np.arange(5.0, 25.0, 0.1), np.full(200, 60.0))
+    idle = accepted(from_power(constant, WINDOW, QUARTER, most_w=700.0))
+    whole = PowerSensor(window_s=0.1, update_s=0.1013)
+    busy = accepted(from_power(constant, WINDOW, whole, most_w=700.0, least_w=0.0))
+    for found in (idle, busy):
+        assert found.high - found.low == pytest.approx(0.001 * 10.0)
+
+
+@pytest.mark.parametrize(("until_s", "lacks_s"), [(20.31, 0.29), (21.0, 0.0)])
+def test_what_the_samples_do_not_reach_is_open_from_the_least_to_the_most(
+    until_s: float, lacks_s: float
+) -> None:
+    t_s = np.arange(5.06, until_s, 0.1)
+    mean = Series(t_s, np.full(len(t_s), 200.0))
+
+    def bounds(samples: Series) -> tuple[float, float]:
+        found = accepted(from_power(samples, WINDOW, SECOND, period_s=0.1, most_w=700.0, least_w=60.0))
+        return found.joules - found.low, found.high - found.joules
+
+    whole = bounds(Series(np.arange(5.06, 25.0, 0.1), np.full(200, 200.0)))
+    low, high = (cut - full for cut, full in zip(bounds(mean), whole, strict=True))
+    assert low == pytest.approx(lacks_s * 140.0, abs=0.5)
+    assert high == pytest.approx(lacks_s * 500.0, abs=0.5)
+
+
 def test_a_mean_of_a_second_is_shifted_and_its_tail_belongs_to_the_window() -> None:
     # A step up at the start and down at the end: without shift and tail the mean comes 0.55 s late.
     trace = (np.array([0.0, 10.0, 15.0]), np.array([60.0, 300.0, 60.0]))

@@ -42,6 +42,15 @@ def test_every_priced_gpu_has_a_specification_and_every_span_holds_its_figure() 
         assert grid.low <= grid.kg_co2e_per_kwh <= grid.high
 
 
+def test_no_row_with_one_source_claims_that_sources_agree() -> None:
+    """Several sources are told apart by a semicolon."""
+    for table in (reference.gpus(), reference.prices(), reference.grids()):
+        for name, row in table.items():
+            assert row.confidence == "check" or ";" in row.source, name
+    assert reference.caution("ok") == ""
+    assert "check" in reference.caution("check")
+
+
 def test_what_the_hardware_lacks_is_absent() -> None:
     known = reference.gpus()
     assert known["Tesla T4"].tflops("bfloat16") is None

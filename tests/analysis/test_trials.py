@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import msgspec
+import numpy as np
 import pytest
 
-from bench.analysis.capacity import baseline_rate, capacity, searched, stable_rps, throughput
+from bench.analysis.capacity import (
+    baseline_rate,
+    capacity,
+    doubtful_search,
+    kind,
+    searched,
+    stable_rps,
+    throughput,
+)
 from bench.analysis.metrics import summarize
+from bench.analysis.probes import view_of
 from bench.analysis.system import SystemRuns
-from bench.analysis.trials import trial, view_of
+from bench.analysis.trials import trial
 from bench.config import Objectives
 from bench.records import Completion, Probe, Run
 from tests.analysis.conftest import ASSUMED, CONFIG, completion, number, offline_run, window_run
@@ -95,7 +105,7 @@ def test_a_search_gives_throughput_and_the_note_says_what_holds_there() -> None:
     assert 40.0 < number(value) < 50.0
     assert value == capacity(searched_system, LIMIT) == baseline_rate(searched_system, LIMIT)
     for words in (
-        "measured on NVIDIA H200; highest steady rate at which the objectives hold and the queue is stable",
+        "measured on NVIDIA H200; capacity: highest steady rate at which the objectives hold",
         "the p95 objective binds",
         "3 probes of 10 s",
         "objectives: p95 latency <= 1000 ms, at most 0.01 of the requests fail",
@@ -123,18 +133,74 @@ def test_where_no_rate_meets_the_objectives_there_is_no_throughput_but_a_stable_
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
-def test_without_a_search_that_came_to_its_end_the_saturated_throughput_stands_in_and_says_so(
+def test_a_search_that_did_not_come_to_its_end_leaves_no_throughput_as_the_saturated_one_is_another_thing(
     status: str,
 ) -> None:
-    none = SystemRuns(name="baseline", offline=offline_run(60.0), windows=[])
     ended = system(CALM, status=status, error="out of memory" if status == "failed" else None)
-    for without in (none, ended):
+    asked = offline_run(60.0, config=CONFIG | {"capacity": {"search": True}})
+    unmade = SystemRuns(name="baseline", offline=asked, windows=[])
+    for without in (ended, unmade):
         assert searched(without, LIMIT) is None
-        assert "offline (saturated) throughput" in throughput(without, LIMIT).note
-        assert number(baseline_rate(without, LIMIT)) == pytest.approx(60.0)
+        assert throughput(without, LIMIT).value is None
         assert stable_rps(without, LIMIT).value is None
+        assert number(baseline_rate(without, LIMIT)) == pytest.approx(60.0)
+        assert kind(without) is None
+    assert throughput(ended, LIMIT).note.startswith("the capacity search did not complete: ")
+    assert throughput(unmade, LIMIT).note == "no capacity search was made, though asked for"
+
+
+def test_where_no_search_was_asked_for_the_saturated_throughput_stands_in_and_says_so() -> None:
+    none = SystemRuns(name="baseline", offline=offline_run(60.0), windows=[])
+    assert "offline (saturated) throughput" in throughput(none, LIMIT).note
     assert capacity(none, LIMIT).note == "no capacity search was made"
-    assert capacity(ended, LIMIT).note.startswith("the capacity search did not complete: ")
+    assert kind(none) == "saturated"
+    assert kind(system(CALM)) == "capacity"
+    assert kind(SystemRuns(name="baseline", offline=None, windows=[])) is None
+
+
+def test_a_probe_is_judged_by_the_facts_of_its_own_sender() -> None:
+    probe = msgspec.structs.replace(CALM[0], due=400, pacer={"run_queue_s": 0.5})
+    facts = {"due_in_window": 7, "pacer": {"run_queue_s": 9.0}, "guess_rps": 60.0}
+    run = recorded([(probe, CALM[1]), SLOW], facts=facts)
+    seen = view_of(run, probe).meta.facts
+    assert (seen["due_in_window"], seen["pacer"]["run_queue_s"], seen["guess_rps"]) == (400, 0.5, 60.0)
+    assert "due_in_window" not in view_of(run, SLOW[0]).meta.facts, "that of another probe"
+    assert trial(run, probe, LIMIT).client == "VALID"
+
+
+def test_a_probe_that_was_not_sent_as_asked_counts_for_nothing_and_is_told() -> None:
+    unsent = (msgspec.structs.replace(SLOW[0], due=1000), SLOW[1])
+    found = trial(recorded([unsent]), unsent[0], LIMIT)
+    assert (found.client, found.counts) == ("INVALID", False)
+    assert "requests were never sent: 500 of 1000 due" in found.faults
+    value = throughput(system(CALM, unsent, GROWS), LIMIT)
+    assert value.value == throughput(system(CALM, GROWS), LIMIT).value
+    assert "3 probes of 10 s, 1 of which had an INVALID client and do not count" in value.note
+    assert stable_rps(system(unsent, GROWS), LIMIT).value is None
+    doubted = doubtful_search(system(CALM, unsent, GROWS))
+    assert doubted is not None
+    assert "1 of 3 probes of the capacity search had an INVALID client" in doubted[0]
+
+
+def test_what_a_probe_that_was_ended_early_left_behind_is_not_its_clients_fault() -> None:
+    probe = msgspec.structs.replace(GROWS[0], stopped="the queue grows", due=800)
+    left = [msgspec.structs.replace(row, status="error", error="unfinished", done_s=None) for row in GROWS[1]]
+    found = trial(recorded([(probe, [*GROWS[1][:400], *left[400:700]])]), probe, LIMIT)
+    assert found.client == "VALID"
+    assert found.error_rate is None
+
+
+def test_a_draw_is_known_again_at_another_rate_and_under_another_number() -> None:
+    def drawn(seed: int, start_s: float, rate_rps: float, repeat: int) -> str | None:
+        gaps = np.random.default_rng(seed).exponential(1.0 / rate_rps, round(10.0 * rate_rps))
+        rows = [completion(start_s + due_s, uid=i) for i, due_s in enumerate(np.cumsum(gaps) - gaps[0])]
+        probe = steady_probe(start_s, rate_rps, 0.5, repeat=repeat)[0]
+        return trial(recorded([(probe, rows)]), probe, LIMIT).draw
+
+    first = drawn(1, 100.0, 40.0, 1)
+    assert first is not None
+    assert drawn(1, 3300.0, 57.3, 2) == first
+    assert drawn(2, 100.0, 40.0, 2) != first
 
 
 def test_a_window_that_was_ended_early_is_saturated() -> None:

@@ -145,6 +145,19 @@ def test_more_than_the_limit_is_shown_and_our_own_count_is_doubted(tmp_path: Pat
     assert utilisation.beyond_limit(system(tmp_path / "b", law(0.97))) is None
 
 
+def test_a_specification_without_a_second_source_is_blamed_as_well(tmp_path: Path) -> None:
+    def on(name: str, service: ServiceLaw) -> SystemRuns:
+        return system(tmp_path / name, service, facts={"gpu_name": "NVIDIA GeForce RTX 3090"})
+
+    assert "(specification; check: no second source agrees)" in utilisation.decode_mbu(on("a", law(0.1))).note
+    doubt = utilisation.beyond_limit(on("b", law(1.2, bandwidth=936e9)))
+    assert doubt is not None
+    assert "our count of bytes or operations, or the specification, with which no second source" in doubt[0]
+    firm = utilisation.beyond_limit(system(tmp_path / "c", law(1.2)))
+    assert firm is not None
+    assert "or the specification" not in firm[0]
+
+
 def test_too_many_operations_are_doubted_as_well(tmp_path: Path) -> None:
     doubt = utilisation.beyond_limit(system(tmp_path, law(0.5, 1.1)))
     assert doubt is not None

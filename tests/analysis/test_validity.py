@@ -16,7 +16,7 @@ from bench.analysis.doubts import find_doubts
 from bench.analysis.latency import growth
 from bench.analysis.metrics import summarize
 from bench.analysis.system import SystemRuns, Validity
-from bench.analysis.validity import judge_validity, worst_validity
+from bench.analysis.validity import judge_run, judge_validity, worst_validity
 from bench.records import Completion, Interval, Run, Sample
 from bench.workload.arrivals import Poisson, Steady
 from tests.analysis.conftest import (
@@ -32,6 +32,7 @@ from tests.analysis.conftest import (
     window_run,
 )
 from tests.analysis.pairs import FASTER, judge, metrics
+from tests.analysis.probing import recorded, steady_probe
 
 ASKED_RPS = 100.0
 
@@ -461,3 +462,26 @@ def test_a_degraded_client_is_a_doubt_and_no_obstacle() -> None:
 def test_a_job_without_a_window_has_no_client_to_judge() -> None:
     with pytest.raises(ValueError, match="has no scored window"):
         judge_validity(run(sent(), window=None))
+
+
+def test_what_a_window_that_was_ended_early_left_behind_is_nobodys_fault() -> None:
+    rows = sent()[:900]
+    left = [msgspec.structs.replace(r, status="error", error="unfinished", done_s=None) for r in rows[-4:]]
+    due = {"due_in_window": 1000}
+    assert judged([*rows[:-4], *left], facts=due | {"stopped_early": "the queue grows"}).level == "VALID"
+    assert judged([*rows[:-4], *left], facts=due).level == "INVALID"
+
+
+@pytest.mark.parametrize(("bad", "level"), [(0, "VALID"), (1, "DEGRADED"), (2, "INVALID")])
+def test_a_capacity_search_is_as_invalid_as_most_of_its_probes(bad: int, level: str) -> None:
+    probes = [steady_probe(100.0 * i, 40.0, 0.5) for i in (1, 2, 3)]
+    asked = [
+        (msgspec.structs.replace(probe, due=800 if i < bad else 400), rows)
+        for i, (probe, rows) in enumerate(probes)
+    ]
+    search = recorded(asked)
+    assert judge_run(search).level == level
+    worst = worst_validity([search])
+    assert (worst is None) == (bad == 0)
+    if worst is not None:
+        assert f"probes of the capacity search had an INVALID client: {bad} of 3" in worst.reasons

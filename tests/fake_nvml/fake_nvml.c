@@ -20,6 +20,7 @@
  *   FAKE_NVML_LIMIT_W     TRACE: the enforced power limit ("700")
  *   FAKE_NVML_CLOCK_MHZ   TRACE: the SM clock ("1755")
  *   FAKE_NVML_CLOCK_LIMIT_MHZ  TRACE: the application and maximum SM clock ("1980")
+ *   FAKE_NVML_UTILIZATION TRACE: the share of time in % with any kernel running ("87")
  *   FAKE_NVML_TIME_S      start on virtual time at this second; else real time since reset
  *   FAKE_NVML_MEMORY      "total,reserved,used" in bytes
  *   FAKE_NVML_USED_B      TRACE: the memory in use, instead of the constant of FAKE_NVML_MEMORY
@@ -78,7 +79,7 @@ static const struct { unsigned field, reason; const char *variable; } THROTTLES[
 };
 
 static gpu_t gpus[MAX_GPUS];
-static trace_t powers[MAX_GPUS], throttles[N_THROTTLES], limit_w, clock_mhz, clock_limit_mhz, ecc[2], used_b;
+static trace_t powers[MAX_GPUS], throttles[N_THROTTLES], limit_w, clock_mhz, clock_limit_mhz, ecc[2], used_b, busy;
 static rule_t rules[MAX_RULES];
 static listing_t listings[MAX_LISTS];
 static sensor_t instant, average;
@@ -191,6 +192,7 @@ __attribute__((constructor)) void fake_nvml_reset(void) {
     trace_read(&clock_mhz, option("FAKE_NVML_CLOCK_MHZ", "1755"));
     trace_read(&clock_limit_mhz, option("FAKE_NVML_CLOCK_LIMIT_MHZ", "1980"));
     for (int i = 0; i < N_THROTTLES; i++) trace_read(&throttles[i], option(THROTTLES[i].variable, "0"));
+    trace_read(&busy, option("FAKE_NVML_UTILIZATION", "87"));
     trace_read(&ecc[0], option("FAKE_NVML_ECC_CORRECTED", "0"));
     trace_read(&ecc[1], option("FAKE_NVML_ECC_UNCORRECTED", "0"));
     mig = atoi(option("FAKE_NVML_MIG", "0"));
@@ -430,7 +432,7 @@ int nvmlDeviceGetC2cModeInfoV(gpu_t *g, void *info) { (void)info; ENTER(g); retu
 int nvmlDeviceGetUtilizationRates(gpu_t *g, utilization_t *u) {
     ENTER(g);
     if (mig) return NOT_SUPPORTED;
-    *u = (utilization_t){87, 42};
+    *u = (utilization_t){(unsigned)trace_at(&busy, now_s()), 42};
     return OK;
 }
 

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.analysis import idle
+from bench.analysis import idle, memory
 from bench.analysis.comparability import check, context_of
-from bench.analysis.energy import in_words, kwh_per_1k
+from bench.analysis.device import HARDWARE, SOFTWARE, hidden_pids, others_on, throttled_share
+from bench.analysis.energy import in_words, kwh_per_1k, sources
 from bench.analysis.joules import Energy
 from bench.analysis.metered import metered
 from bench.analysis.metering import METERING
@@ -35,9 +36,14 @@ from tests.fake_nvml.in_process import Modelled, behind_binding
 from tests.fake_nvml.metered import PUNCTUAL, Disturbance, run_of, sampled, spread
 
 WINDOW = Interval(start_s=20.0, end_s=30.0)
+LONG = Interval(start_s=20.0, end_s=50.0)
 NO_COUNTER = ("191:3", "83:3", "nvmlDeviceGetTotalEnergyConsumption:3")
 NO_POWER = ("185:3", "186:3", "nvmlDeviceGetPowerUsage:3")
 A_GB = 1_000_000_000
+SEES_ALL = "8.6"
+"""The compute capability of GPUs whose power sensor sees all of the time."""
+A_QUARTER: dict[str, Any] = {"sensor": (25, 100, 30), "average": (1000, 100), "capability": "8.0"}
+"""GPUs whose power sensor sees 25 ms of every 100."""
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +69,7 @@ def measure(library: Modelled) -> Iterator[Measure]:
         idle_spans: dict[str, Interval] | None = None,
         meta: dict[str, Any] | None = None,
         jitter: float = 0.5,
+        step_s: float = 0.0425,
         **options: Any,
     ) -> Run:
         spans = [*(idle_spans or {}).values(), window]
@@ -78,7 +85,8 @@ def measure(library: Modelled) -> Iterator[Measure]:
         facts = {
             "idle": {name: {"start_s": s.start_s, "end_s": s.end_s} for name, s in (idle_spans or {}).items()}
         }
-        return run_of(window, log, spread(window, 5, jitter), facts=facts, **(meta or {}))
+        requests = spread(window, 5, jitter, latency_s=step_s * 4)
+        return run_of(window, log, requests, facts=facts, **(meta or {}))
 
     yield measured
     library.release()
@@ -119,7 +127,7 @@ def compared(one: Run, two: Run) -> None:
 def test_without_a_failure_the_joules_are_true_and_nothing_is_said(
     measure: Measure, library: Modelled
 ) -> None:
-    run = measure(power_w="square:100:300:0.5:0.5")
+    run = measure(power_w="square:100:300:0.5:0.5", capability=SEES_ALL)
     energy = energy_of(run)
     assert energy.source == "counter"
     assert energy.joules == pytest.approx(
@@ -318,9 +326,9 @@ def test_throttling_outside_the_window_is_nobodys_fault(measure: Measure) -> Non
 
 def test_two_runs_that_throttled_differently_are_not_compared(measure: Measure) -> None:
     calm = measure()
-    compared(calm, measure(throttle={"sw_power": "0.005"}))
+    compared(calm, measure(throttle={"hw_thermal": "0.005"}))
     with pytest.raises(ResultError, match="throttling differs"):
-        compared(calm, measure(throttle={"sw_power": "0.04"}))
+        compared(calm, measure(throttle={"hw_thermal": "0.04"}))
 
 
 @pytest.mark.parametrize("options", [{"limit_w": "700,400@25"}, {"clock_limit_mhz": "1980,1200@25"}], ids=str)
@@ -351,22 +359,114 @@ def test_in_a_container_that_hides_process_ids_the_single_one_is_ones_own_and_is
     measure: Measure,
 ) -> None:
     # Before loading nobody is listed; afterwards one process is, under the host's id.
-    run = measure(pids=";10=987654:1000000000")
+    run = measure(pids="0=;10=987654:1000000000")
     assert energy_of(run).source == "counter"
     assert "987654" in doubts_of(run)["hidden process"]
 
 
 def test_in_such_a_container_two_processes_are_one_too_many(measure: Measure) -> None:
-    run = measure(pids=";10=987654:1000000000,987655:1000000000")
+    run = measure(pids="0=;10=987654:1000000000,987655:1000000000")
     assert kwh_per_1k(run).value is None
     assert judge_run(run).level == "DEGRADED"
 
 
-def test_under_mig_there_are_no_joules_but_memory(measure: Measure) -> None:
-    run = measure(mig=True)
+def test_under_mig_neither_joules_nor_memory_are_the_runs(measure: Measure) -> None:
+    run = measure(mig=True, used_bytes="60000000000")
     assert kwh_per_1k(run).value is None
     assert "mig" in str(kwh_per_1k(run).why)
-    assert "memory_used_gb" in run.telemetry.column("field").to_pylist()
+    assert "memory_used_gb" in run.telemetry.column("field").to_pylist(), "what was read is kept"
+    for read in (memory.average_gb, memory.peak_gb):
+        assert (read(run).value, read(run).why) == (
+            None,
+            "mig: the memory of the whole GPU, not of this run's instance",
+        )
+
+
+def test_where_the_process_list_is_empty_nobody_knows_who_else_computes(measure: Measure) -> None:
+    run = measure(pids="")
+    assert "other processes cannot be seen" in doubts_of(run)["hidden process"]
+    assert energy_of(run).source == "counter"
+    assert "hidden process" not in doubts_of(measure())
+
+
+def test_who_was_there_before_loading_is_somebody_else_though_ones_own_id_is_hidden(measure: Measure) -> None:
+    run = measure(pids="4242:2000000000")
+    assert "pids 4242" in str(kwh_per_1k(run).why)
+    assert judge_run(run).level == "DEGRADED"
+    came = measure(pids="4242:2000000000;10=4242:2000000000,987654:1000000000")
+    assert others_on(came) == [4242]
+    assert hidden_pids(came) == [987654]
+
+
+NO_THROTTLE_COUNTERS = ("74:2", "269:2", "270:2", "271:2")
+NO_MASK = ("nvmlDeviceGetCurrentClocksEventReasons:13", "nvmlDeviceGetCurrentClocksThrottleReasons:13")
+
+
+@pytest.mark.parametrize(("share", "level"), [("0.6", "INVALID"), ("0", "VALID")])
+def test_a_driver_without_throttle_counters_is_judged_by_the_mask_of_reasons(
+    measure: Measure, share: str, level: str
+) -> None:
+    run = measure(faults=NO_THROTTLE_COUNTERS, throttle={"hw_thermal": share}, window=LONG)
+    assert judge_run(run).level == level
+    found = throttled_share(run, HARDWARE)
+    assert found == pytest.approx(float(share), abs=0.04)
+    assert throttled_share(run, SOFTWARE) == 0.0
+    assert "throttling unknown" not in doubts_of(run)
+
+
+def test_throttling_that_nobody_can_read_is_doubted(measure: Measure) -> None:
+    run = measure(faults=[*NO_THROTTLE_COUNTERS, *NO_MASK])
+    assert throttled_share(run) is None
+    assert "hw thermal" in doubts_of(run)["throttling unknown"]
+    assert "throttling unknown" not in doubts_of(measure(faults=NO_MASK))
+
+
+def test_repeats_by_different_meters_are_doubted(measure: Measure) -> None:
+    good, polled = measure(gain=(1.0, 1.04)), measure(gain=(1.0, 1.04), faults=["191:999:25s:1s"])
+    assert "avg_poll, counter" in doubts_of(good, polled)["mixed energy sources"]
+    assert sources(SystemRuns(name="modelled", offline=None, windows=[good])) == {"counter"}
+    assert "mixed energy sources" not in doubts_of(good, good)
+
+
+@pytest.mark.parametrize("phase_ms", [5, 30, 55, 80])
+def test_a_ripple_in_step_with_a_sensor_of_part_of_the_time_is_within_the_bounds(
+    measure: Measure, library: Modelled, phase_ms: int
+) -> None:
+    ripple = {"power_w": "square:200:400:0.1:0.5", "window": LONG, "step_s": 0.1}
+    options = A_QUARTER | ripple | {"sensor": (25, 100, phase_ms)}
+    polled = measure(faults=[*NO_COUNTER, "185:3"], **options)
+    energy, true_j = energy_of(polled), library.true_energy_j(0, LONG.start_s, LONG.end_s)
+    assert energy.source == "instant_poll"
+    assert abs(energy.joules / true_j - 1) > 0.1, "the readings hardly differ and are far off"
+    assert energy.low <= true_j <= energy.high
+    said = doubts_of(polled)
+    assert "bounded by the idle power and the power limit only" in said["part-time sensor"]
+    assert "decode step takes 100 ms" in said["step lock"]
+
+
+def test_a_counter_beside_a_sensor_of_part_of_the_time_is_doubted_and_one_beside_another_is_not(
+    measure: Measure,
+) -> None:
+    blind = measure(counter="readings", **A_QUARTER)
+    assert energy_of(blind).source == "counter"
+    assert "documented nowhere" in doubts_of(blind)["part-time sensor"]
+    assert "part-time sensor" not in doubts_of(measure(capability=SEES_ALL))
+    mean = measure(faults=NO_COUNTER, **A_QUARTER)
+    assert energy_of(mean).source == "avg_poll"
+    assert "part-time sensor" not in doubts_of(mean), "the mean of a second misses nothing"
+
+
+def test_a_missing_tail_is_open(measure: Measure, library: Modelled) -> None:
+    import pyarrow.compute as pc
+
+    window = Interval(start_s=14.0, end_s=30.0)
+    options: dict[str, Any] = {"window": window, "power_w": "400,60@29.45"} | A_QUARTER
+    run = measure(faults=NO_COUNTER, idle_spans={}, **options)
+    cut = run.telemetry.filter(pc.field("t_s") <= 29.95)
+    short = energy_of(Run(folder=run.folder, meta=run.meta, requests=run.requests, telemetry=cut))
+    assert short.source == "avg_poll"
+    assert short.high - short.low > energy_of(run).high - energy_of(run).low + 0.5 * 400.0
+    assert short.low <= library.true_energy_j(0, 14.0, 30.0) <= short.high
 
 
 def test_a_counter_of_the_whole_module_is_said_and_not_compared_with_a_gpus(measure: Measure) -> None:
@@ -376,6 +476,28 @@ def test_a_counter_of_the_whole_module_is_said_and_not_compared_with_a_gpus(meas
     assert "module" in doubts_of(run)["module energy"]
     with pytest.raises(ResultError, match="energy_scope differs"):
         compared(run, measure())
+
+
+def test_a_module_is_not_held_against_the_limit_of_its_gpu(measure: Measure) -> None:
+    run = measure(module_scope=True, faults=["83:3"], gain=(1.0, 4.0))  # CPU and GPU draw 800 W together
+    energy = energy_of(run)
+    assert (energy.source, energy.scope) == ("counter", "module")
+    assert energy.power_w == pytest.approx(800.0, rel=0.01)
+    assert "counter disagrees" not in doubts_of(run), "the GPU's power is another thing"
+
+
+def test_power_polled_in_place_of_a_modules_counter_is_the_gpus(measure: Measure) -> None:
+    run = measure(module_scope=True, faults=["83:3"], reset_at_s=25.0)
+    assert (energy_of(run).source, energy_of(run).scope) == ("avg_poll", "gpu")
+    assert "scope gpu" in in_words(SystemRuns(name="modelled", offline=None, windows=[run]))
+    assert "module energy" not in doubts_of(run)
+
+
+def test_idle_power_of_a_gpu_is_not_taken_off_the_energy_of_a_module(measure: Measure) -> None:
+    options: dict[str, Any] = {"module_scope": True, "faults": ["83:3"], "utilization": "0,87@17"}
+    run = measure(power_w="60,80@10,300@17", idle_spans=IDLE, reset_at_s=12.0, **options)
+    assert energy_of(run).scope == "module"
+    assert idle.net_kwh_per_1k(run).why == "the idle power is of the gpu, that under load of the module"
 
 
 def test_of_two_gpus_the_joules_are_added_up(measure: Measure) -> None:
@@ -406,7 +528,7 @@ def test_uncorrected_memory_errors_spoil_a_run_and_corrected_ones_are_doubted(me
     doubtful = measure(ecc=("1,4@25", "0"))
     assert judge_run(doubtful).level == "VALID"
     assert "corrected 3 errors" in doubts_of(doubtful)["corrected memory errors"]
-    old = measure(ecc=("7", "2"))
+    old = measure(ecc=("7", "2"), capability=SEES_ALL)
     assert faults_of(old) == []
     assert doubts_of(old) == {}
 
@@ -415,7 +537,7 @@ IDLE = {"cold": Interval(start_s=4.0, end_s=9.0), "resident": Interval(start_s=1
 
 
 def test_net_energy_is_what_the_load_adds_to_the_idle(measure: Measure) -> None:
-    run = measure(power_w="60,80@10,300@17", idle_spans=IDLE)
+    run = measure(power_w="60,80@10,300@17", idle_spans=IDLE, utilization="0,87@17")
     assert idle.cold_w(run).value == pytest.approx(60, rel=0.01)
     assert idle.resident_w(run).value == pytest.approx(80, rel=0.01)
     net, gross = idle.net_kwh_per_1k(run).value, kwh_per_1k(run).value
@@ -425,7 +547,7 @@ def test_net_energy_is_what_the_load_adds_to_the_idle(measure: Measure) -> None:
 
 
 def test_an_idle_that_was_none_leaves_net_energy_missing_and_doubted(measure: Measure) -> None:
-    run = measure(power_w="60,270@10,300@17", idle_spans=IDLE)
+    run = measure(power_w="60,270@10,300@17", idle_spans=IDLE, utilization="0,87@17")
     assert idle.net_kwh_per_1k(run).value is None
     assert "idle was not idle" in str(idle.net_kwh_per_1k(run).why)
     assert "idle was not idle" in doubts_of(run)["idle not idle"]
@@ -434,8 +556,20 @@ def test_an_idle_that_was_none_leaves_net_energy_missing_and_doubted(measure: Me
 
 def test_an_idle_that_differs_before_and_after_is_none(measure: Measure) -> None:
     spans = IDLE | {"resident_after": Interval(start_s=33.0, end_s=38.0)}
-    run = measure(power_w="60,80@10,300@17,100@32", idle_spans=spans)
+    run = measure(power_w="60,80@10,300@17,100@32", idle_spans=spans, utilization="0,87@17,0@32")
     assert "80 W before and 100 W after" in str(idle.net_kwh_per_1k(run).why)
+
+
+def test_an_idle_in_which_somebody_computed_is_none(measure: Measure) -> None:
+    options: dict[str, Any] = {"power_w": "60,80@10,300@17", "idle_spans": IDLE}
+    resident = measure(utilization="0,30@10,87@17", **options)
+    assert "kernels ran on the GPU for 30 % of the resident idle span" in doubts_of(resident)["idle not idle"]
+    assert idle.net_kwh_per_1k(resident).value is None
+    cold = measure(utilization="30,0@10,87@17", **options)
+    assert "of the cold idle span" in doubts_of(cold)["idle not idle"]
+    assert idle.net_kwh_per_1k(cold).value is not None, "the resident idle is taken off"
+    # What ran within the second before a span is not of it.
+    assert "idle not idle" not in doubts_of(measure(utilization="0,87@9,0@11.5,87@17", **options))
 
 
 def test_a_power_below_half_of_the_idle_is_believed_by_nobody(measure: Measure) -> None:

@@ -67,7 +67,13 @@ def _took_s(trial: Trial) -> float:
     return trial.took_s
 
 
-def _quiet(phase: str, elapsed_s: float = 0.0, total_s: float | None = None, detail: str = "") -> None:
+def _quiet(
+    phase: str,
+    elapsed_s: float = 0.0,
+    total_s: float | None = None,
+    detail: str = "",
+    done: float | None = None,
+) -> None:
     """Show no progress."""
 
 

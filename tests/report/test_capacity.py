@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import StringIO
 
+import msgspec
 from rich.console import Console
 
 from bench.analysis.capacity import Conclusion, Settings, conclude
@@ -72,3 +73,10 @@ def test_without_an_objective_the_bars_are_held_against_the_highest() -> None:
     assert "█████ " in text
     assert "██████████ " in text
     assert "█|" not in text
+
+
+def test_a_probe_with_an_invalid_client_is_shown_as_one_and_counted() -> None:
+    bad = msgspec.structs.replace(PROBES[1], client="INVALID", faults="requests left late")
+    text = told(conclude([PROBES[0], bad, *PROBES[2:]], Settings(guess_rps=98.0)))
+    assert "INVALID client" in next(line for line in text.splitlines() if line.strip().startswith("84"))
+    assert "Of 4 probes 1 had an INVALID client and do not count." in text

@@ -132,6 +132,12 @@ def test_what_was_not_measured_is_listed_once_per_reason() -> None:
     assert energy.split() == ["energy", "per", "1k,", "kWh", "-", "-", "-", "missing"]
 
 
+def test_what_a_days_energy_holds_is_said_below_it(pair: tuple[Comparison, Verdict]) -> None:
+    note = "energy, CO2e: at the measured rate; idle time of the replicas is not in it."
+    assert note in flat(plain_text(render_comparison(*pair)))
+    assert note in to_markdown(*pair).splitlines()
+
+
 def test_names_are_never_read_as_markup() -> None:
     values = {name: Value(value=1.0, source="measured", note="") for name in list(METRICS)[:6]}
     doubt = Doubt(key="k", text="model [red]x[/red] is odd", remedy="")

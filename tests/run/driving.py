@@ -54,5 +54,11 @@ def subject(
     return Subject(built, built.systems["one"].policy, engine, Ids(), clock)
 
 
-def quiet(phase: str, elapsed_s: float = 0.0, total_s: float | None = None, detail: str = "") -> None:
+def quiet(
+    phase: str,
+    elapsed_s: float = 0.0,
+    total_s: float | None = None,
+    detail: str = "",
+    done: float | None = None,
+) -> None:
     """Ignore progress."""

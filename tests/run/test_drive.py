@@ -55,7 +55,13 @@ def test_an_interrupt_does_not_wait_for_the_running_batch() -> None:
     clock = WallClock()
     drive = Drive(clock)
 
-    def interrupt(phase: str, elapsed_s: float = 0.0, total_s: float | None = None, detail: str = "") -> None:
+    def interrupt(
+        phase: str,
+        elapsed_s: float = 0.0,
+        total_s: float | None = None,
+        detail: str = "",
+        done: float | None = None,
+    ) -> None:
         if elapsed_s > 0.2:
             raise KeyboardInterrupt
 
@@ -142,7 +148,13 @@ def test_a_request_without_an_outcome_before_its_deadline_is_unfinished() -> Non
     clock = WallClock()
     drive = Drive(clock)
 
-    def interrupt(phase: str, elapsed_s: float = 0.0, total_s: float | None = None, detail: str = "") -> None:
+    def interrupt(
+        phase: str,
+        elapsed_s: float = 0.0,
+        total_s: float | None = None,
+        detail: str = "",
+        done: float | None = None,
+    ) -> None:
         if elapsed_s > 0.3:
             raise KeyboardInterrupt
 
@@ -218,4 +230,10 @@ def test_an_engine_whose_blocks_cannot_hold_the_longest_request_is_refused_when_
         "systems": {"one": {"engine": {"kind": "transformers-continuous", "num_blocks": 1, "block_size": 4}}}
     }
     with pytest.raises(ConfigError, match=r"drive\.toml: systems\.one\.engine: .*num_blocks"):
+        assemble_written(written, "drive.toml")
+
+
+def test_an_unknown_grid_is_refused_when_the_file_is_read_and_not_after_the_run() -> None:
+    written = parts().written | {"assumptions": {"grid": "Germany"}}
+    with pytest.raises(ConfigError, match=r"drive\.toml: assumptions\.grid = 'Germany' is unknown"):
         assemble_written(written, "drive.toml")

@@ -240,6 +240,11 @@ def children(pid: int) -> list[int]:
     return [p.pid for p in found if "resource_tracker" not in " ".join(p.cmdline())]
 
 
+def heed_ctrl_c() -> None:
+    """Undo what a shell does to its background jobs, of which whoever tests may be one."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def test_engines_and_policies_side_by_side_end_in_one_table(tmp_path: Path) -> None:
     systems = """
 [systems.alone]
@@ -284,8 +289,7 @@ def test_a_killed_job_is_recorded_ctrl_c_keeps_the_rest_and_resume_goes_on(tmp_p
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # A shell starts its background jobs with Ctrl-C ignored, and whoever tests may be one.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        preexec_fn=heed_ctrl_c,
     )
 
     def folder() -> Path:
@@ -330,3 +334,48 @@ def test_a_recorded_run_predicts_itself_from_the_command_line(simulated: Path) -
     assert refused.returncode == 2
     assert "cannot be joined" in refused.stderr
     assert refused.stderr.count("\n") == 1
+
+
+@pytest.mark.timeout(240)  # four jobs, each of which loads torch
+def test_a_search_for_capacity_is_interrupted_resumed_shown_and_sets_the_common_rate(tmp_path: Path) -> None:
+    text = config(tmp_path, tokens="0", kind='"fraction_of_baseline_capacity"', window_s="1").read_text()
+    # Few requests a probe, so that a busy machine makes no queue of them.
+    text = text.replace("rps = 8\n", "").replace("tokens = 6", "tokens = 30")
+    text = text.replace("search = false", "search = true\nprobe_s = 0.6\nmax_probes = 2")
+    path = tmp_path / "short.toml"
+    path.write_text(text.partition("[systems.baseline]")[0] + '[systems.one]\nprecision = "fp32"\n')
+    command = [sys.executable, "-m", "bench", "capacity", str(path), "--results", str(tmp_path)]
+    log = tmp_path / "stderr.txt"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(command, stderr=stderr, stdout=subprocess.DEVNULL, preexec_fn=heed_ctrl_c)
+        wait_for(lambda: "probe 2" in log.read_text() or process.poll() is not None, "the second probe")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130, log.read_text()
+    folder = run_folder(tmp_path)
+    assert f"bench capacity --resume {folder}" in log.read_text()
+    search = folder / "one.capacity"
+    cancelled = json.loads((search / "run.json").read_text())
+    assert cancelled["status"] == "cancelled"
+    (probe,) = cancelled["probes"]
+    due_s = pq.read_table(search / "requests.parquet").column("due_s").to_pylist()
+    assert any(probe["window"]["start_s"] <= due < probe["window"]["end_s"] for due in due_s)
+
+    done = bench("run", "--resume", folder, "--results", tmp_path / "results", "--quiet")
+    assert_measured(done)
+    complete = json.loads((search / "run.json").read_text())
+    assert complete["status"] == "complete"
+    assert len(complete["probes"]) == 2
+    value, note = rows(folder / "baseline_inference_metrics.csv")["throughput_requests_per_sec"]
+    assert "capacity: highest steady rate at which the objectives hold" in note
+    assert "2 probes of 0.6 s" in note
+    assert "saturated" not in note
+    window = json.loads((folder / "one.1" / "run.json").read_text())
+    assert window["offered_rps"] == pytest.approx(0.7 * float(value), rel=1e-3)
+
+    shown = bench("capacity", folder)
+    assert shown.returncode == 0, shown.stderr
+    assert "Capacity of one" in shown.stdout
+    assert "2 probes of 0.6 s" in " ".join(shown.stdout.split())
+    again = bench("capacity", "--resume", folder, "--quiet")
+    assert (again.returncode, again.stdout) == (0, shown.stdout), again.stderr
+    assert json.loads((search / "run.json").read_text()) == complete

@@ -69,7 +69,13 @@ class Thinking(NoBatching, frozen=True):
         return super().admit(waiting, running, now_s, draining=draining)
 
 
-def quiet(phase: str, elapsed_s: float = 0.0, total_s: float | None = None, detail: str = "") -> None:
+def quiet(
+    phase: str,
+    elapsed_s: float = 0.0,
+    total_s: float | None = None,
+    detail: str = "",
+    done: float | None = None,
+) -> None:
     """Ignore progress."""
 
 
@@ -287,7 +293,13 @@ def test_the_shipped_model_goes_through_the_whole_self_test() -> None:
     }
     phases: list[str] = []
 
-    def note(phase: str, elapsed_s: float = 0.0, total_s: float | None = None, detail: str = "") -> None:
+    def note(
+        phase: str,
+        elapsed_s: float = 0.0,
+        total_s: float | None = None,
+        detail: str = "",
+        done: float | None = None,
+    ) -> None:
         phases.append(phase)
 
     found = selftest(assemble_written(written, "selftest.toml"), pairs=2, seconds=0.05, emit=note)

@@ -3,9 +3,9 @@
 `python -m tests.validate.capacity`. The servers are the serving loop on virtual time. The rate at which p95
 of M/D/1 meets a limit follows from the distribution of its waits (C. D. Crommelin, Delay probability formulae
 when the holding times are constant, 1932); without a limit it is the service rate. That of a server that
-batches comes from a simulation many times as long. Beside the search stands plain bisection as LoadGen's
-FindPeakPerformance does it: double until a probe fails, then halve the interval until it is as narrow; one
-probe a rate, as long, all of one draw.
+batches comes from a recursion of its own over hours of traffic. Beside the search stands plain bisection as
+LoadGen's FindPeakPerformance does it: double until a probe fails, then halve the interval until it is as
+narrow; one probe a rate, as long, all of one draw. Both end the probe of an overloaded server early.
 """
 
 from __future__ import annotations
@@ -30,14 +30,16 @@ from bench.serving.policies import DynamicBatching, NoBatching
 from bench.workload.arrivals import Poisson
 from tests.validate.recording import Check, record
 
-SEEDS = 10
+SEEDS = 20
 SEED = 4_000
 TOLERANCE = 0.05
 WARM_S, PROBE_S = 5.0, 50.0
 POLL_S = 0.25
 """How often the queue is looked at, to end the probe of an overloaded server early."""
-LONG = 12
-"""The simulation that tells the truth is so many probes long, at each rate."""
+LONG_S = 12_000.0
+"""How much traffic at each rate tells the truth about a server that batches: to 0.1 % of the rate."""
+MOST_SECONDS = 1.25
+"""Seconds of the search for each of bisection, at most: it gives an interval, which bisection does not."""
 
 Ask = Callable[[float, int], Trial]
 
@@ -85,15 +87,39 @@ def service_rate(server: Server) -> float:
 
 
 def long_run_rate(server: Server) -> float:
-    """Return the rate at which p95 meets the limit by long simulations, all of the same draw."""
+    """Return the rate at which p95 of a server that batches meets the limit, by a long simulation."""
     from scipy.optimize import brentq
 
-    def excess(rate_rps: float) -> float:
-        found = serve(server, rate_rps, 1, SEED, PROBE_S * LONG)
-        assert found.margin is not None
-        return found.margin
+    assert server.limit_ms is not None
+    limit_s = server.limit_ms / 1000.0
 
-    return float(brentq(excess, 0.5 * server.most_rps, 0.95 * server.most_rps, rtol=0.003))
+    def excess(rate_rps: float) -> float:
+        rng = np.random.default_rng([SEED, 0])
+        due_s = Poisson().times_s(round(rate_rps * LONG_S), rate_rps, rng)
+        return float(np.percentile(batched(server, due_s) - due_s, 95)) / limit_s - 1.0
+
+    return float(brentq(excess, 0.7 * server.most_rps, 0.95 * server.most_rps, rtol=0.0005))
+
+
+def batched(server: Server, due_s: np.ndarray) -> np.ndarray:
+    """Return when each request is answered by a server that batches what waits, once enough or long enough.
+
+    Nothing of the serving loop is used: what that says is held against this.
+    """
+    assert isinstance(server.policy, DynamicBatching)
+    size, longest_s = server.policy.max_size, server.policy.max_wait_ms / 1000.0
+    due, done_s = due_s.tolist(), np.empty(len(due_s))
+    first, free_s = 0, 0.0
+    while first < len(due):
+        full_s = due[first + size - 1] if first + size <= len(due) else math.inf
+        begin_s = max(free_s, due[first], min(full_s, due[first] + longest_s))
+        last = first + 1
+        while last < min(first + size, len(due)) and due[last] <= begin_s:
+            last += 1
+        free_s = begin_s + server.law.prefill_s + server.law.prefill_s_per_token * (last - first)
+        done_s[first:last] = free_s
+        first = last
+    return done_s
 
 
 SERVERS: dict[str, Server] = {
@@ -188,10 +214,10 @@ def bisect(passes: Callable[[float], bool], start_rps: float, tolerance: float) 
     return low_rps
 
 
-def by_search(server: Server, truth_rps: float) -> Searched:
+def by_search(server: Server, truth_rps: float, seeds: int = SEEDS) -> Searched:
     """Search with every seed."""
     answers_rps, seconds, probes, covered = [], 0.0, 0, 0
-    for seed in range(SEED + 1, SEED + 1 + SEEDS):
+    for seed in range(SEED + 1, SEED + 1 + seeds):
         found, trials = search(server, seed)
         value = found.capacity
         answers_rps.append(value.value or 0.0)
@@ -202,20 +228,21 @@ def by_search(server: Server, truth_rps: float) -> Searched:
     return Searched(answers_rps, seconds, probes, covered)
 
 
-def by_bisection(server: Server) -> Searched:
-    """Bisect with every seed; a probe fails where its p95 is above the limit, and runs to its end."""
-    answers_rps, probes = [], 0
+def by_bisection(server: Server, seeds: int = SEEDS) -> Searched:
+    """Bisect with every seed; a probe fails where its p95 is above the limit, or its queue grows."""
+    answers_rps, probes, seconds = [], 0, 0.0
 
     def passes(rate_rps: float, seed: int) -> bool:
-        nonlocal probes
-        probes += 1
-        return serve(server, rate_rps, 1, seed).passed
+        nonlocal probes, seconds
+        found = serve(server, rate_rps, 1, seed)
+        probes, seconds = probes + 1, seconds + found.seconds + WARM_S
+        return found.passed
 
-    for seed in range(SEED + 1, SEED + 1 + SEEDS):
+    for seed in range(SEED + 1, SEED + 1 + seeds):
         answers_rps.append(
             bisect(lambda rate_rps, seed=seed: passes(rate_rps, seed), START * server.most_rps, TOLERANCE)  # type: ignore[misc]
         )
-    return Searched(answers_rps, probes * (WARM_S + PROBE_S), probes)
+    return Searched(answers_rps, seconds, probes)
 
 
 def main() -> None:
@@ -234,7 +261,17 @@ def main() -> None:
                 value=within(searched, truth_rps), bound=0.9 * SEEDS, direction="at least", n=SEEDS, seed=SEED
             ),
             f"capacity, {name}: seconds of probes over those of bisection": Check(
-                value=searched.seconds / bisected.seconds, bound=1.0, direction="at most", n=SEEDS, seed=SEED
+                value=searched.seconds / bisected.seconds,
+                bound=MOST_SECONDS,
+                direction="at most",
+                n=SEEDS,
+                seed=SEED,
+            ),
+            f"capacity, {name}: root mean square error of the answer, as a share of the truth": Check(
+                value=error(searched, truth_rps), bound=0.025, direction="at most", n=SEEDS, seed=SEED
+            ),
+            f"capacity, {name}: root mean square error by bisection, for comparison": Check(
+                value=error(bisected, truth_rps), bound=1.0, direction="at most", n=SEEDS, seed=SEED
             ),
             f"capacity, {name}: seeds whose answer by bisection is within 5 %, for comparison": Check(
                 value=within(bisected, truth_rps), bound=0.0, direction="at least", n=SEEDS, seed=SEED
@@ -242,11 +279,16 @@ def main() -> None:
         }
         if server.limit_ms is not None:
             checks[f"capacity, {name}: seeds whose interval holds the truth"] = Check(
-                value=searched.covered, bound=0.8 * SEEDS, direction="at least", n=SEEDS, seed=SEED
+                value=searched.covered, bound=0.9 * SEEDS, direction="at least", n=SEEDS, seed=SEED
             )
     for name, check in checks.items():
         print(f"{name}: {check}")
     record(checks)
+
+
+def error(found: Searched, truth_rps: float) -> float:
+    """Return how far the answers are off the truth, as a share of it: the root of the mean square."""
+    return float(np.sqrt(np.mean((np.array(found.answers_rps) / truth_rps - 1.0) ** 2)))
 
 
 def within(found: Searched, truth_rps: float) -> int:

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
-from tests.validate.capacity import SERVERS, bisect, md1_rate, search, serve, wait_below
+from bench.clock import VirtualClock
+from bench.model.fake import FakeEngine
+from bench.records import Request
+from bench.serving.loop import simulate
+from tests.validate.capacity import (
+    PROBE_S,
+    SERVERS,
+    WARM_S,
+    batched,
+    bisect,
+    by_bisection,
+    md1_rate,
+    search,
+    serve,
+    wait_below,
+)
 
 
 def test_the_closed_form_is_that_of_a_long_simulation() -> None:
@@ -40,3 +57,22 @@ def test_a_search_on_the_loop_finds_it_and_ends_overloaded_probes_early() -> Non
     overloaded = [t for t in trials if not t.stable]
     assert overloaded
     assert all(t.stopped and t.seconds < 45.0 for t in overloaded)
+
+
+def test_the_recursion_of_batches_answers_when_the_serving_loop_does() -> None:
+    server = SERVERS["batches of 8, p95"]
+    due_s = np.cumsum(np.random.default_rng(5).exponential(1.0 / 90.0, 500))
+    requests = [
+        Request(uid=i, due_s=due, prompt_ids=range(1), output_tokens=1)
+        for i, due in enumerate(due_s.tolist())
+    ]
+    clock = VirtualClock()
+    engine = FakeEngine(clock, server.law)
+    done = simulate(requests, server.policy, engine, clock, queue_limit=500, timeout_s=math.inf)
+    assert batched(server, due_s) == pytest.approx([one.done_s for one in done], abs=1e-9)
+
+
+def test_bisection_is_charged_what_its_probes_took() -> None:
+    server = SERVERS["M/D/1, no objective"]
+    found = by_bisection(server, seeds=1)
+    assert found.seconds < found.probes * (WARM_S + PROBE_S), "overloaded probes end early"

@@ -67,6 +67,16 @@ def test_a_duration_means_the_nearest_whole_number_of_requests_and_at_least_one(
     assert len(draw_requests(TRAFFIC, rate_rps=2.89, duration_s=duration_s)) == n
 
 
+def test_what_is_drawn_to_follow_a_duration_is_due_after_all_that_fills_it() -> None:
+    for seed in range(100):  # 85.5 requests: the 86th must still be due within the 15 s
+        window = draw_requests(with_law(seed=(seed, 1)), rate_rps=5.7, duration_s=15)
+        tail = draw_requests(
+            with_law(seed=(seed, 1, 2)), rate_rps=5.7, duration_s=15, start_s=15, first_uid=len(window)
+        )
+        assert len(window) == 86
+        assert window[-1].due_s < 15 <= tail[0].due_s
+
+
 def test_another_arrival_law_or_rate_leaves_the_requests_themselves_alone() -> None:
     requests = draw_requests(TRAFFIC, rate_rps=5, n=40)
     steady = draw_requests(with_law(arrivals=Steady()), rate_rps=9, n=40)

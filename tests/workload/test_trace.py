@@ -78,12 +78,23 @@ def test_a_trace_is_read_as_it_is_published(
     assert trace.rate_rps == pytest.approx((len(seconds) - 1) / seconds[-1])
 
 
-def test_at_its_own_rate_a_trace_is_replayed_in_real_time_and_at_twice_that_in_half(tmp_path: Path) -> None:
+def test_at_its_own_rate_a_whole_trace_is_replayed_in_real_time_and_at_twice_that_in_half(
+    tmp_path: Path,
+) -> None:
     path = write(tmp_path, AZURE_2023)
     trace, law = read_trace(path), Replay(path=path)
     rng = np.random.default_rng(0)
     assert law.times_s(3, trace.rate_rps, rng).tolist() == pytest.approx(trace.seconds.tolist())
     assert law.times_s(3, 2 * trace.rate_rps, rng).tolist() == pytest.approx((trace.seconds / 2).tolist())
+
+
+def test_a_part_of_a_trace_keeps_its_gaps_in_proportion_and_is_stretched_to_the_asked_rate(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path, OWN)  # its first two rows come 0.5 s apart, all four within 5 s
+    own_rps = choose(LOADS, {"kind": "trace", "path": path}, "x.toml", "load").rate_rps(None, 1.0)
+    requests = draw_requests(traffic(path), rate_rps=own_rps, duration_s=5)
+    assert [r.due_s for r in requests] == pytest.approx([s * (2 / own_rps) / 2 for s in (0, 0.5, 2)])
 
 
 def test_a_longer_run_begins_the_trace_anew_one_mean_gap_after_its_end(tmp_path: Path) -> None:
@@ -147,7 +158,44 @@ def test_saturating_requests_are_the_rows_in_turn_chunk_after_chunk(tmp_path: Pa
     first = draw_saturating(laws, n=3)
     second = draw_saturating(laws, n=3, first_uid=3)
     assert [r.output_tokens for r in first + second] == [1, 2, 3, 4, 1, 2]
-    assert [r.output_tokens for r in draw_requests(laws, rate_rps=1, n=3, first_uid=3)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("start", ["first", "drawn"])
+def test_what_is_drawn_apart_goes_on_at_the_next_row_in_lengths_and_in_gaps(
+    tmp_path: Path, start: Start
+) -> None:
+    path = write(tmp_path, OWN)
+    trace, rate_rps = read_trace(path), 0.6
+    starts = set()
+    for seed in range(12):
+        window = draw_requests(traffic(path, start=start, seed=(seed, 1)), rate_rps=rate_rps, n=6)
+        tail = draw_requests(
+            traffic(path, start=start, seed=(seed, 1, 2)),
+            rate_rps=rate_rps,
+            n=7,
+            start_s=6 / rate_rps,
+            first_uid=6,
+        )
+        rows = [r.output_tokens - 1 for r in window + tail]
+        assert rows == [(rows[0] + i) % 4 for i in range(13)]
+        assert [r.uid for r in window + tail] == list(range(13))
+        assert tail[0].due_s == pytest.approx(6 / rate_rps)
+        gaps_s = np.diff([r.due_s for r in tail])
+        expected_s = np.diff(trace.times_s(rows[6], 7))
+        assert np.allclose(gaps_s / gaps_s.sum(), expected_s / expected_s.sum())
+        assert [r.prompt_ids for r in window] != [r.prompt_ids for r in tail[:6]]
+        starts.add(rows[0])
+    assert starts == ({0} if start == "first" else {0, 1, 2, 3})
+
+
+def test_chunks_of_a_drawn_start_are_one_replay(tmp_path: Path) -> None:
+    path = write(tmp_path, OWN)
+    chunks = [
+        draw_saturating(traffic(path, start="drawn", seed=(3, 0, number)), n=3, first_uid=3 * number)
+        for number in range(4)
+    ]
+    rows = [r.output_tokens - 1 for chunk in chunks for r in chunk]
+    assert rows == [(rows[0] + i) % 4 for i in range(12)]
 
 
 def test_lengths_of_a_trace_go_with_other_arrivals_and_the_other_way_round(tmp_path: Path) -> None:
