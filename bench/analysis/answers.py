@@ -19,8 +19,12 @@ WORDS: dict[Binding, str] = {
 """What binds, as a sentence calls it."""
 
 
-def answered(trials: Sequence[Trial], found: Boundary | None, source: Source) -> Value:
-    """Return the answer as a value, or why there is none; probes whose client was INVALID do not count."""
+def answered(trials: Sequence[Trial], found: Boundary | None, source: Source, tolerance: float) -> Value:
+    """Return the answer as a value, or why there is none; probes whose client was INVALID do not count.
+
+    Without draws near the answer its bounds are rates that passed and failed once each. By chance these can
+    lie close together or the wrong way round, so such bounds are never given closer than the `tolerance`.
+    """
     if not trials:
         return missing("no probe of the capacity search was made")
     valid = [t for t in trials if t.counts]
@@ -37,13 +41,16 @@ def answered(trials: Sequence[Trial], found: Boundary | None, source: Source) ->
         # Of those at the lowest rate the one that came closest: it failed, too.
         lowest = min(valid, key=lambda t: (t.rate_rps, -(t.room or 0.0)))
         return missing(f"no rate that was probed is sustained: {_why_failed(lowest)} ({probes})")
-    sure = "no interval"
-    if found.low_rps is not None and found.high_rps is not None:
-        low, high = shown(found.low_rps), shown(found.high_rps)
+    sure, low_rps, high_rps = "no interval", found.low_rps, found.high_rps
+    if low_rps is not None and high_rps is not None:
+        if not found.draws:
+            low_rps = min(low_rps, found.rate_rps * (1.0 - tolerance))
+            high_rps = max(high_rps, found.rate_rps * (1.0 + tolerance))
+        low, high = shown(low_rps), shown(high_rps)
         sure = (
             f"95 % interval {low} to {high} from {found.draws} draws"
             if found.draws
-            else f"between {low} and {high}"
+            else f"between {low} and {high}, as single probes bound it, no closer than the tolerance"
         )
     if found.one_draw:
         sure += ", as every draw of the requests was the same: others may differ by more"
@@ -58,8 +65,8 @@ def answered(trials: Sequence[Trial], found: Boundary | None, source: Source) ->
     return Value(
         value=found.rate_rps,
         source=source,
-        low=found.low_rps,
-        high=found.high_rps,
+        low=low_rps,
+        high=high_rps,
         n=found.draws or None,
         note="; ".join(parts),
     )

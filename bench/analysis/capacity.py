@@ -130,7 +130,7 @@ def conclude(trials: Sequence[Trial], settings: Settings, *, source: Source = "m
     valid = [t for t in trials if t.counts]
     found = boundary(valid, settings.guess_rps, settings.tolerance)
     return Conclusion(
-        capacity=answered(trials, found, source),
+        capacity=answered(trials, found, source, settings.tolerance),
         binds=None if found is None else found.binds,
         stable_rps=highest_stable(trials, source),
         monotone=_monotone(valid),
