@@ -32,7 +32,7 @@ FIGURES = (
     "p95_latency_ms",
     "ttft_p95_ms",
     "completed_requests_per_sec",
-    "throughput_requests_per_sec",
+    "saturated_requests_per_sec",
     "mean_batch_size",
     "error_rate",
 )
@@ -267,7 +267,7 @@ def _figures(
         predicted = measure(simulated, terms.assumed, terms.objectives)
         measured = measure(recorded.runs, terms.assumed, terms.objectives)
         # What a saturated system serves does not depend on the rate.
-        alike = same_policy and (same_rate or name == "throughput_requests_per_sec")
+        alike = same_policy and (same_rate or name == "saturated_requests_per_sec")
         deviation = None
         if alike and predicted.value is not None and measured.value:
             deviation = predicted.value / measured.value - 1.0

@@ -199,7 +199,7 @@ def test_replaying_the_recorded_requests_gives_the_measured_figures(folder: Path
         assert predicted == pytest.approx(measured, rel=5e-3), name
     predicted, measured = found["mean_batch_size"]
     assert predicted == pytest.approx(measured, rel=0.02)
-    predicted, measured = found["throughput_requests_per_sec"]
+    predicted, measured = found["saturated_requests_per_sec"]
     assert predicted == pytest.approx(measured, rel=0.01)
     assert all(figure.predicted.source == "simulated" for figure in prediction.figures)
     assert all(figure.measured.source == "measured" for figure in prediction.figures)
@@ -218,7 +218,7 @@ def test_a_higher_rate_is_slower_and_has_no_deviation_from_the_measured_one(fold
     [prediction] = predict(folder / "dynamic", rate_rps=2.0, requests=300).systems
     deviations = {figure.name: figure.deviation for figure in prediction.figures}
     assert deviations["p95_latency_ms"] is None
-    assert deviations["throughput_requests_per_sec"] is not None
+    assert deviations["saturated_requests_per_sec"] is not None
     predicted, measured = figures(prediction)["p95_latency_ms"]
     assert predicted is not None
     assert measured is not None
@@ -232,7 +232,7 @@ def test_another_policy_serves_the_same_recorded_requests(folder: Path) -> None:
     assert not prediction.alike
     assert prediction.batching["max_size"] == 2
     assert prediction.measured_batching["max_size"] == 4
-    predicted, measured = figures(prediction)["throughput_requests_per_sec"]
+    predicted, measured = figures(prediction)["saturated_requests_per_sec"]
     assert predicted is not None
     assert measured is not None
     assert predicted < 0.9 * measured
@@ -255,7 +255,7 @@ def test_the_saturated_run_is_simulated_with_as_many_outstanding_as_when_measure
     for outstanding in (8, 28):
         write_saturated(folder, meta, "baseline", outstanding)
         [prediction] = predict(folder).systems
-        predicted, measured = figures(prediction)["throughput_requests_per_sec"]
+        predicted, measured = figures(prediction)["saturated_requests_per_sec"]
         ends_s, last_sent_s = closed_loop_of_buckets(laws.saturating(SATURATING, (7, 0, 0)), outstanding)
         scored = [end_s for end_s in ends_s if ends_s[WARM - 1] < end_s <= last_sent_s]
         assert measured == pytest.approx(len(scored) / (scored[-1] - ends_s[WARM - 1]), rel=1e-6)
