@@ -125,7 +125,7 @@ class Flow:
 class OpenLoop:
     """Sends drawn requests through a server that runs, one schedule after another.
 
-    `shares` are the parts of the whole work that the next warm-up and window make, for whoever watches.
+    `begun` is the share of the whole work that is done, `share` that of the next warm-up and window.
     """
 
     drive: Drive

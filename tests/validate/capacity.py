@@ -38,8 +38,11 @@ POLL_S = 0.25
 """How often the queue is looked at, to end the probe of an overloaded server early."""
 LONG_S = 12_000.0
 """How much traffic at each rate tells the truth about a server that batches: to 0.1 % of the rate."""
-MOST_SECONDS = 1.25
-"""Seconds of the search for each of bisection, at most: it gives an interval, which bisection does not."""
+MOST_SECONDS = {"batches of 8, p95": 1.25}
+"""Seconds of the search for each of bisection, at most, where that is not 1.
+
+On the server that batches it takes as long (1.005): what it gains there is accuracy and an interval.
+"""
 
 Ask = Callable[[float, int], Trial]
 
@@ -262,7 +265,7 @@ def main() -> None:
             ),
             f"capacity, {name}: seconds of probes over those of bisection": Check(
                 value=searched.seconds / bisected.seconds,
-                bound=MOST_SECONDS,
+                bound=MOST_SECONDS.get(name, 1.0),
                 direction="at most",
                 n=SEEDS,
                 seed=SEED,
