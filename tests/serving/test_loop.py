@@ -6,6 +6,7 @@ import math
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import msgspec
@@ -126,6 +127,20 @@ def check_one_batch_at_a_time(outcomes: list[Completion]) -> None:
     for (_, done_s), (next_admitted_s, _) in pairwise(spans):
         assert done_s is not None
         assert done_s <= next_admitted_s
+
+
+def test_a_request_that_expires_while_it_waits_for_a_retry_has_waited_to_its_end() -> None:
+    engine = partial(FakeEngine, law=ServiceLaw(decode_s=0.1), fail_on=too_big_above(1))
+    first, second = serve(
+        [request(0, output_tokens=5), request(1)],
+        DynamicBatching(max_size=2, max_wait_ms=0),
+        engine=engine,
+        timeout_s=0.3,
+    )
+    assert first.admitted_s == second.admitted_s == 0.0
+    assert second.status == "timeout"
+    assert "no retry was left" in (second.error or "")
+    assert second.queue_s == second.done_s == first.done_s
 
 
 @given(due_s=st.lists(st.floats(0, 20), min_size=1, max_size=60), max_size=st.integers(1, 6))
