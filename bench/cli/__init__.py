@@ -1,0 +1,47 @@
+"""The command line: arguments to one call, one printed result, one exit code.
+
+Exit codes: 0 done; 1 the verdict says no (`compare --fail-on`), or the self-test does; 2 bad input, or
+something is not available here; 3 a job failed or a run is invalid (the client did not send as asked, or the
+device was not itself), finished results are kept; 130 interrupted, likewise. Results go to stdout, progress
+and messages to stderr. Everything heavy is imported by the command that needs it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from bench.cli.judge import check, compare, summarize
+from bench.cli.machine import env, selftest
+from bench.cli.measure import capacity, run
+from bench.cli.simulation import fit, simulate
+from bench.errors import BenchError
+
+app = typer.Typer(
+    name="bench",
+    help="Is this LLM inference optimization worth adopting, on my GPU, for my traffic?",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog="Exit codes: 0 done; 1 the verdict says no; 2 bad input or not available; "
+    "3 a job failed or a run is invalid, finished results are kept; 130 interrupted, likewise.",
+)
+for command in (run, capacity, check, summarize, compare, fit, simulate, selftest, env):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; every expected failure is one line and its exit code."""
+    try:
+        app(standalone_mode=True)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)

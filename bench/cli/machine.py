@@ -1,0 +1,52 @@
+"""Commands about this machine: what it has, and what the harness itself costs on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.show import new_console
+
+
+def selftest(
+    config: Annotated[Path | None, typer.Argument(help="Experiment file; default: what fits here.")] = None,
+    pairs: Annotated[int, typer.Option(min=2, max=1000, help="How many rounds to compare.")] = 12,
+    seconds: Annotated[float, typer.Option(min=0.1, max=3600, help="Length of each trial.")] = 4.0,
+    results: Annotated[Path, typer.Option(help="Where the result goes.")] = Path("results"),
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Measure what the harness itself costs here: sampler on and off, engine bare and through the harness.
+
+    Exits with 1 where that is more than 1 % of throughput.
+    """
+    from bench.report.progress import PhaseProgress
+    from bench.report.selftest import render_selftest
+    from bench.run.assemble import assemble
+    from bench.run.environment import fitting_config
+    from bench.run.selftest import selftest as measure
+    from bench.run.selftest import store
+
+    parts = assemble(config or Path(fitting_config()))
+    with PhaseProgress(new_console(stderr=True), quiet=quiet) as progress:
+        result = measure(parts, pairs=pairs, seconds=seconds, emit=progress.emit)
+    path = store(result, results)
+    new_console().print(render_selftest(result))
+    new_console(stderr=True).print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(result.exit_code)
+
+
+def env(
+    choose_config: Annotated[
+        bool, typer.Option("--choose-config", help="Print only the experiment file that fits this machine.")
+    ] = False,
+) -> None:
+    """Show what this machine has: GPU, driver, libraries, each with the remedy where it is missing."""
+    from bench.report.environment import render_environment
+    from bench.run.environment import fitting_config, inspect
+
+    if choose_config:
+        print(fitting_config())
+        return
+    new_console().print(render_environment(inspect()))

@@ -1,0 +1,46 @@
+"""How commands show results: on stdout, plain or as Markdown."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+
+def show_comparisons(
+    results: list[Any], sets: Mapping[str, Any] | None = None, *, markdown: bool = False, every: bool
+) -> None:
+    """Print each comparison; of more than two systems `sets` in one table instead, unless `every`."""
+    from bench.report.overview import overview_to_markdown, render_overview
+    from bench.report.tables import render_comparison, to_markdown
+
+    if sets is not None and len(results) > 1:
+        decisions = {result.comparison.optimized.name: result.verdict.decision for result in results}
+        if markdown:
+            print(overview_to_markdown(sets, decisions), end="" if not every else "\n")
+        else:
+            new_console().print(render_overview(sets, decisions))
+        if not every:
+            print("bench: each pair in full: --all, or bench compare RUN/SYSTEM RUN/SYSTEM", file=sys.stderr)
+            return
+    for result in results:
+        if markdown:
+            print(to_markdown(result.comparison, result.verdict, every=every), end="")
+        else:
+            new_console().print(render_comparison(result.comparison, result.verdict, every=every))
+
+
+def new_console(*, stderr: bool = False) -> Any:
+    """Return a rich console on stdout, or on stderr."""
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def invalid_lines(sets: Mapping[str, Any]) -> list[str]:
+    """Return a line for each system whose client or device was not what it should be."""
+    return [
+        f"{name}: the run is INVALID: {system.client.reasons}; {system.client.recommendation}"
+        for name, system in sets.items()
+        if system.client is not None and system.client.level == "INVALID"
+    ]
