@@ -64,25 +64,38 @@ class Workload(_Table, frozen=True):
 
 
 class Objectives(_Table, frozen=True):
-    """What the service must keep: the gates of the verdict."""
+    """What the service must keep: the gates of the verdict.
+
+    A gate named in `waive` does not hold the verdict where it was not measured, and is said to be waived.
+    """
 
     p95_latency_ms: Positive | None = None
     max_error_rate: Share = 0.01
+    waive: tuple[Literal["quality", "energy"], ...] = ()
 
 
 class Quality(_Table, frozen=True):
     """How output quality is measured, and the tolerance for an optimized system.
 
     Teacher-forced on `tokens` tokens of the held-out text in windows of `window` tokens with `stride`
-    new tokens each. The default limits are those proposed for 8-bit weights in docs/method.md.
+    new tokens each. Free-running: `prompts` prompts are continued by `new_tokens` tokens each, greedily; of
+    0 prompts none are. `max_format_drop` bounds how much rarer a format check may pass, as a share of the
+    prompts and with its interval's upper end, `max_tone_shift` the difference of a tone statistic in standard
+    deviations of the baseline's. The default limits are those proposed for 8-bit weights in docs/method.md.
     """
 
     tokens: NonNegativeInt = 4096
     window: PositiveInt = 512
     stride: PositiveInt = 256
+    prompts: NonNegativeInt = 48
+    new_tokens: PositiveInt = 128
     max_perplexity_ratio: Positive = 1.01
     max_mean_kl: Positive = 5e-3
     min_top1_agreement: Share = 0.97
+    min_length_ratio: Positive = 0.9
+    max_length_ratio: Positive = 1.1
+    max_format_drop: Share = 0.03
+    max_tone_shift: Positive = 0.5
 
     def __post_init__(self) -> None:
         """Refuse windows that would leave tokens unscored."""
@@ -151,7 +164,8 @@ class Protocol(_Table, frozen=True):
     `max_warmup_s` (without it three times `warmup_s`) at most. `idle_s` is how long idle power is measured,
     where power can be measured at all. `offline_s` bounds the saturated run. `timeout_s` counts from the
     due time. `order = "interleaved"` alternates the systems A B B A. A GPU that others use is refused
-    unless `allow_shared_gpu`.
+    unless `allow_shared_gpu`. With `stop = "decided"` the repeats end, from `min_repeats` on, as soon as
+    more of them cannot change the verdict; `repeats` is then the most that are made.
     """
 
     warmup_s: NonNegative = 20.0
@@ -159,6 +173,8 @@ class Protocol(_Table, frozen=True):
     idle_s: NonNegative = 30.0
     window_s: Positive = 60.0
     repeats: PositiveInt = 5
+    stop: Literal["repeats", "decided"] = "repeats"
+    min_repeats: Annotated[int, Meta(ge=2)] = 3
     order: Literal["interleaved", "sequential"] = "interleaved"
     offline_s: Positive = 30.0
     timeout_s: Positive = 120.0
@@ -167,11 +183,15 @@ class Protocol(_Table, frozen=True):
     allow_shared_gpu: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a longest warm-up below the shortest."""
+        """Refuse a longest warm-up below the shortest, and looks that never come."""
         if self.max_warmup_s is not None and self.max_warmup_s < self.warmup_s:
             raise ValueError(
                 f"max_warmup_s = {self.max_warmup_s} must not be below warmup_s = {self.warmup_s}"
             )
+        if self.stop == "decided" and self.order == "sequential":
+            raise ValueError('stop = "decided" compares the systems as it goes: order must be "interleaved"')
+        if self.stop == "decided" and self.min_repeats > self.repeats:
+            raise ValueError(f"min_repeats = {self.min_repeats} must not be above repeats = {self.repeats}")
 
     @property
     def longest_warmup_s(self) -> float:

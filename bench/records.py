@@ -170,7 +170,10 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
     """A metric's value with its source, its doubt and, when missing, the reason.
 
     `low` and `high` bound the 95 % interval; None when none could be stated. `note` says how the
-    number was obtained, or why it is missing.
+    number was obtained, or why it is missing. `repeats` has the figure of each repeat by its number, where
+    the value is their mean; repeats of one number had the same traffic in every system. `confidence` is
+    that of Student's t behind the interval: above 0.95 where the run was looked at more than once.
+    `unresolved` says why an interval of such data would be too narrow; there is none then.
     """
 
     value: float | None
@@ -179,6 +182,9 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
     low: float | None = None
     high: float | None = None
     n: int | None = None
+    repeats: dict[int, float] | None = None
+    confidence: float = 0.95
+    unresolved: str = ""
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):

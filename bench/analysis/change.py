@@ -1,9 +1,8 @@
 """The change from one value to another, with an interval and its direction.
 
-Both values are means over independent repeats. The interval of the ratio is Welch's, taken on the
-logarithm (so that +100 % and -50 % are mirror images); where a value is not positive or too uncertain
-for that, it is Welch's interval of the difference. Without an interval on both sides the change is a
-point value.
+The interval of the ratio is taken on the logarithm (so that +100 % and -50 % are mirror images), from the
+repeats in pairs where both have them (see `contrast`); where a value is not positive or too uncertain for
+that, it is Welch's interval of the difference. Without an interval on both sides the change is a point value.
 """
 
 from __future__ import annotations
@@ -13,13 +12,12 @@ from typing import Literal
 
 import msgspec
 
+from bench.analysis.contrast import log_contrast, standard_error, welch_degrees
 from bench.analysis.stats import t_quantile
 from bench.records import Value
 from bench.units import PERCENT
 
-MAX_RELATIVE_ERROR = 0.2
-"""Beyond this relative standard error a logarithm's error is no longer the relative error."""
-Direction = Literal["better", "worse", "same", "unclear", "not comparable", "not judged"]
+Direction = Literal["better", "worse", "same", "unclear", "not resolved", "not comparable", "not judged"]
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,35 +76,20 @@ def _direction(
 
 def _interval(baseline: Value, optimized: Value) -> tuple[float, float] | None:
     """Return the ends of the change's interval, in the metric's unit."""
-    one, two = standard_error(baseline), standard_error(optimized)
     old, new = baseline.value, optimized.value
-    if one is None or two is None or old is None or new is None:
+    if old is None or new is None:
         return None
-    if old > 0 and new > 0 and max(one / old, two / new) <= MAX_RELATIVE_ERROR:
-        # To first order the error of a logarithm is the relative error.
-        half = _welch(baseline, optimized, one / old, two / new)
-        return new * math.exp(-half) - old, new * math.exp(half) - old
-    half = _welch(baseline, optimized, one, two)
-    return new - old - half, new - old + half
+    ratio = log_contrast((baseline, optimized), (-1.0, 1.0))
+    if ratio is not None and ratio.low is not None and ratio.high is not None:
+        return old * math.expm1(ratio.low), old * math.expm1(ratio.high)
+    return _of_difference(baseline, optimized, new - old)
 
 
-def _welch(baseline: Value, optimized: Value, one: float, two: float) -> float:
-    """Return the half width of Welch's interval from two standard errors."""
-    largest = max(one, two)
-    if largest == 0:
-        return 0.0
-    # Welch-Satterthwaite degrees of freedom; scaled, so that no fourth power vanishes or overflows.
-    a, b = (one / largest) ** 2, (two / largest) ** 2
-    degrees = (a + b) ** 2 / (a**2 / _degrees(baseline) + b**2 / _degrees(optimized))
-    return t_quantile(degrees) * math.hypot(one, two)
-
-
-def standard_error(value: Value) -> float | None:
-    """Return the standard error behind a value's 95 % interval; None without one."""
-    if value.low is None or value.high is None or value.n is None or value.n < 2:
+def _of_difference(baseline: Value, optimized: Value, delta: float) -> tuple[float, float] | None:
+    """Return Welch's interval of the difference; None where one side has no interval."""
+    one, two = standard_error(baseline), standard_error(optimized)
+    if one is None or two is None or baseline.n is None or optimized.n is None:
         return None
-    return (value.high - value.low) / 2.0 / t_quantile(value.n - 1)
-
-
-def _degrees(value: Value) -> int:
-    return (value.n or 2) - 1
+    degrees = welch_degrees((one, two), (baseline.n - 1.0, optimized.n - 1.0))
+    half = t_quantile(degrees, max(baseline.confidence, optimized.confidence)) * math.hypot(one, two)
+    return delta - half, delta + half

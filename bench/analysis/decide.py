@@ -24,7 +24,8 @@ from bench.analysis.effects import (
     uncompared,
 )
 from bench.analysis.findings import why
-from bench.analysis.gates import CLIENT, ON_THRESHOLD, Gate, judge, repeats_to_settle
+from bench.analysis.gate import ON_THRESHOLD, Gate, repeats_to_settle
+from bench.analysis.gates import CLIENT, judge
 from bench.analysis.guardrails import guardrails
 from bench.config import Objectives, Quality
 from bench.records import Value

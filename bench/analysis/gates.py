@@ -7,33 +7,17 @@ against the optimization.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Literal
-
-import msgspec
-
 from bench.analysis.comparability import circumstances
 from bench.analysis.comparison import QUALITY, Comparison
+from bench.analysis.gate import Gate, absent, at_most, negated
 from bench.analysis.numbers import shown
-from bench.analysis.stats import MAX_REPEATS, repeats_needed
 from bench.analysis.system import Jobs
 from bench.config import Objectives, Quality
 from bench.records import Value
 from bench.units import PERCENT
 
-Outcome = Literal["pass", "fail", "unclear", "not measured", "assumed"]
 CLIENT = "client"
 """The name of the gate that binds before all others: what they judge was measured by this client."""
-ON_THRESHOLD = "the figure lies on its threshold; more running will hardly settle it"
-
-
-class Gate(msgspec.Struct, frozen=True, kw_only=True):
-    """One condition and how it came out. `settle` says how much more running an unclear one needs."""
-
-    name: str
-    outcome: Outcome
-    text: str
-    settle: str = ""
 
 
 def judge(comparison: Comparison, objectives: Objectives, quality: Quality) -> tuple[Gate, ...]:
@@ -102,9 +86,9 @@ def errors(comparison: Comparison, objectives: Objectives) -> Gate:
         return Gate(name="errors", outcome="fail", text=crashed)
     value, limit = comparison.row("error_rate").optimized, objectives.max_error_rate
     if value.value is None:
-        return _absent(comparison, "errors", {"error_rate"}, f"the error rate is not known: {value.note}")
+        return absent(comparison, "errors", {"error_rate"}, f"the error rate is not known: {value.note}")
     text = f"error rate {value.value * PERCENT:.2g} % against at most {limit * PERCENT:g} %"
-    return _at_most("errors", value, limit, text)
+    return at_most("errors", value, limit, text)
 
 
 def load(comparison: Comparison) -> Gate:
@@ -148,7 +132,7 @@ def sla(comparison: Comparison, objectives: Objectives) -> Gate:
     if value.low is not None and value.high is not None:
         interval = f" (95 % interval {shown(value.low)} to {shown(value.high)})"
     text = f"p95 latency {shown(value.value)} ms{interval} against at most {limit:g} ms"
-    return _at_most("SLA", value, limit, text)
+    return at_most("SLA", value, limit, text)
 
 
 def output_quality(comparison: Comparison, limits: Quality) -> Gate:
@@ -162,16 +146,14 @@ def output_quality(comparison: Comparison, limits: Quality) -> Gate:
     lacking = [value for value in (ppl.baseline, ppl.optimized, kl, agree) if value.value is None]
     if lacking:
         text = f"output quality was not measured: {lacking[0].note}"
-        return _absent(comparison, "quality", QUALITY, text)
+        return absent(comparison, "quality", QUALITY, text)
     assert ppl.baseline.value is not None
     assert ppl.optimized.value is not None
     ratio = Value(value=ppl.optimized.value / ppl.baseline.value, source="derived", note="")
     parts = [
-        _at_most("quality", ratio, limits.max_perplexity_ratio, f"perplexity ratio {ratio.value:.4f}"),
-        _at_most("quality", kl, limits.max_mean_kl, f"mean KL {kl.value:.2g} nats"),
-        _at_most(
-            "quality", _negated(agree), -limits.min_top1_agreement, f"top-1 agreement {agree.value:.4f}"
-        ),
+        at_most("quality", ratio, limits.max_perplexity_ratio, f"perplexity ratio {ratio.value:.4f}"),
+        at_most("quality", kl, limits.max_mean_kl, f"mean KL {kl.value:.2g} nats"),
+        at_most("quality", negated(agree), -limits.min_top1_agreement, f"top-1 agreement {agree.value:.4f}"),
     ]
     limit_texts = (
         f"at most {limits.max_perplexity_ratio:g}",
@@ -197,35 +179,6 @@ def energy(comparison: Comparison) -> Gate:
     return Gate(name="energy", outcome="pass", text="energy is known for both")
 
 
-def repeats_to_settle(value: Value, threshold: float) -> str:
-    """Return how many repeats would bring an interval to one side of its threshold."""
-    if value.value is None or value.low is None or value.high is None or value.n is None:
-        return ""
-    arm = value.value - value.low if threshold < value.value else value.high - value.value
-    needed = repeats_needed(value.n, arm, abs(value.value - threshold), MAX_REPEATS)
-    if needed is None:
-        return ON_THRESHOLD
-    return f"about {needed} repeats instead of {value.n} would settle it"
-
-
-def _at_most(name: str, value: Value, limit: float, text: str) -> Gate:
-    """Judge `value <= limit` by its interval, or on the point value where there is none."""
-    assert value.value is not None
-    low = value.value if value.low is None else value.low
-    high = value.value if value.high is None else value.high
-    if high <= limit:
-        return Gate(name=name, outcome="pass", text=text)
-    if low > limit:
-        return Gate(name=name, outcome="fail", text=text)
-    return Gate(name=name, outcome="unclear", text=text, settle=repeats_to_settle(value, limit))
-
-
-def _negated(value: Value) -> Value:
-    """Turn `at least` into `at most`."""
-    flip = [None if x is None else -x for x in (value.value, value.high, value.low)]
-    return msgspec.structs.replace(value, value=flip[0], low=flip[1], high=flip[2])
-
-
 def _crashed(jobs: Jobs) -> str:
     """Return which jobs failed, with the first error; '' where none did."""
     parts = []
@@ -234,14 +187,3 @@ def _crashed(jobs: Jobs) -> str:
     if jobs.failed:
         parts.append(f"{jobs.failed} of {jobs.repeats} repeats failed, the first with: {jobs.error}")
     return "; ".join(parts)
-
-
-def _absent(comparison: Comparison, name: str, rows: Collection[str], text: str) -> Gate:
-    """Return the gate of figures that are not known.
-
-    CSVs without any of the rows could not have said it. A row that is there and empty says that the
-    figure was not measured.
-    """
-    if not any(row in comparison.rows for row in rows):
-        return Gate(name=name, outcome="assumed", text="not part of bare CSVs; assumed by the scenario")
-    return Gate(name=name, outcome="not measured", text=text)

@@ -8,7 +8,7 @@ from bench.analysis.comparison import Comparison, Row
 from bench.analysis.doubts import ONE_SATURATED_RUN
 from bench.analysis.effects import BENEFITS, FROM_SATURATED_RUN, Effect, uncompared
 from bench.analysis.findings import why
-from bench.analysis.gates import Gate
+from bench.analysis.gate import Gate
 from bench.config import Objectives
 from bench.units import PERCENT
 

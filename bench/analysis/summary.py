@@ -148,6 +148,11 @@ def _combined(runs: Sequence[Run], readings: list[Reading], load: str) -> Value:
         high=estimate.high,
         n=estimate.n,
         note="; ".join(part for part in parts if part),
+        repeats={
+            run.meta.repeat: reading.value
+            for run, reading in zip(runs, readings, strict=True)
+            if reading.value is not None
+        },
     )
 
 

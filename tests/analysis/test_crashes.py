@@ -7,7 +7,7 @@ import msgspec
 from bench.analysis.compare import compare
 from bench.analysis.comparison import Comparison
 from bench.analysis.decide import Verdict, decide
-from bench.analysis.gates import Gate
+from bench.analysis.gate import Gate
 from bench.analysis.metrics import metric_set
 from bench.analysis.system import Jobs, MetricSet, SystemRuns
 from bench.records import Run

@@ -6,7 +6,7 @@ import pytest
 
 from bench.analysis.compare import compare
 from bench.analysis.decide import decide
-from bench.analysis.gates import ON_THRESHOLD
+from bench.analysis.gate import ON_THRESHOLD
 from bench.config import Objectives
 from tests.analysis.conftest import ASSUMED, LIMITS, OBJECTIVES
 from tests.analysis.pairs import FASTER, Change, judge, metrics, pair
