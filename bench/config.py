@@ -30,6 +30,8 @@ NonNegativeInt = Annotated[int, Meta(ge=0)]
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
+Expected = Literal["lower", "higher", "unchanged", "may rise", "may fall", "small loss"]
+"""What was expected of a figure before it was measured (see `bench.analysis.expectations`)."""
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,16 +80,18 @@ class Quality(_Table, frozen=True):
     """How output quality is measured, and the tolerance for an optimized system.
 
     Teacher-forced on `tokens` tokens of the held-out text in windows of `window` tokens with `stride`
-    new tokens each. Free-running: `prompts` prompts are continued by `new_tokens` tokens each, greedily; of
-    0 prompts none are. `max_format_drop` bounds how much rarer a format check may pass, as a share of the
-    prompts and with its interval's upper end, `max_tone_shift` the difference of a tone statistic in standard
-    deviations of the baseline's. The default limits are those proposed for 8-bit weights in docs/method.md.
+    new tokens each; with 0 tokens quality is not measured at all. Free-running: `prompts` prompts are
+    continued by `new_tokens` tokens each, greedily; of 0 prompts none are. `max_format_drop` bounds how much
+    rarer a format check may pass, as a share of the prompts and with its interval's upper end (to exclude a
+    drop of 0.03 takes 125 prompts that ask for a format, and four of five do), `max_tone_shift` the
+    difference of a tone statistic in standard deviations of the baseline's. The default limits are those
+    proposed for 8-bit weights in docs/quality.md.
     """
 
     tokens: NonNegativeInt = 4096
     window: PositiveInt = 512
     stride: PositiveInt = 256
-    prompts: NonNegativeInt = 48
+    prompts: NonNegativeInt = 160
     new_tokens: PositiveInt = 128
     max_perplexity_ratio: Positive = 1.01
     max_mean_kl: Positive = 5e-3
@@ -165,7 +169,7 @@ class Protocol(_Table, frozen=True):
     where power can be measured at all. `offline_s` bounds the saturated run. `timeout_s` counts from the
     due time. `order = "interleaved"` alternates the systems A B B A. A GPU that others use is refused
     unless `allow_shared_gpu`. With `stop = "decided"` the repeats end, from `min_repeats` on, as soon as
-    more of them cannot change the verdict; `repeats` is then the most that are made.
+    every gate and benefit is decided; `repeats` is then the most that are made.
     """
 
     warmup_s: NonNegative = 20.0
@@ -252,8 +256,23 @@ class System(_Table, frozen=True):
     compile: Compile | None = None
 
 
+EXPECTATIONS: dict[str, Expected] = {
+    "average_memory_gb": "lower",
+    "throughput_requests_per_sec": "higher",
+    "cost_per_1k_requests_usd": "lower",
+    "estimated_energy_kwh_per_1k_requests": "lower",
+    "p50_latency_ms": "may rise",
+    "quality": "small loss",
+}
+"""What a quantized and batched system promises: the expectations where a file states none."""
+
+
 class Experiment(_Table, frozen=True):
-    """A whole experiment file. The first system is the baseline of every comparison."""
+    """A whole experiment file. The first system is the baseline of every comparison.
+
+    `expectations` says, before anything is measured, what becomes of a metric (by its name in the CSV) or of
+    `quality`; it is recorded with the run. Without the table it is what the usual optimizations promise.
+    """
 
     name: Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
     workload: Workload
@@ -266,6 +285,7 @@ class Experiment(_Table, frozen=True):
     assumptions: Assumptions = Assumptions()
     capacity: Capacity = Capacity()
     protocol: Protocol = Protocol()
+    expectations: dict[str, Expected] = msgspec.field(default_factory=lambda: dict(EXPECTATIONS))
 
     def __post_init__(self) -> None:
         """Refuse an experiment without systems."""

@@ -171,9 +171,12 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
 
     `low` and `high` bound the 95 % interval; None when none could be stated. `note` says how the
     number was obtained, or why it is missing. `repeats` has the figure of each repeat by its number, where
-    the value is their mean; repeats of one number had the same traffic in every system. `confidence` is
+    the value is their mean; repeats of one number had the same traffic in every system. Of one repeat alone
+    `blocks` has the figure of each part of its window, by number: likewise the same traffic. `confidence` is
     that of Student's t behind the interval: above 0.95 where the run was looked at more than once.
-    `unresolved` says why an interval of such data would be too narrow; there is none then.
+    `unresolved` says why an interval of such data would be too narrow; there is none then. Where the value
+    comes from one process, `between_processes` is the standard deviation, as a share, by which its interval
+    was widened.
     """
 
     value: float | None
@@ -183,15 +186,19 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
     high: float | None = None
     n: int | None = None
     repeats: dict[int, float] | None = None
+    blocks: dict[int, float] | None = None
     confidence: float = 0.95
     unresolved: str = ""
+    between_processes: float | None = None
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
     """One recorded job: everything that its folder holds.
 
     `requests`, `telemetry` and `quality` are Arrow tables with the columns of `Completion`, `Sample`
-    and of the quality pass (`position, nll, kl, agree`); `quality` is None where it was not run.
+    and of the quality pass: its own `position, nll`; against the baseline `kl, agree, ref_nll`; and, in the
+    baseline's job, itself at another batch size against these (`again_nll, again_kl, again_agree`).
+    `outputs` has a row per continued prompt (see `store.write_run`). Both are None where they were not made.
     `meta` is `run.json` as decoded.
     """
 
@@ -200,6 +207,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     requests: pa.Table
     telemetry: pa.Table
     quality: pa.Table | None = None
+    outputs: pa.Table | None = None
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):

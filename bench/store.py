@@ -2,8 +2,9 @@
 
 An experiment's folder `results/runs/<config>/<stamp>-<commit>/` holds `experiment.json` and one
 folder per job (`baseline.offline`, `baseline.1`, `optimized.1`, …). A job's folder holds
-`requests.parquet`, `telemetry.parquet`, for the offline job `quality.parquet`, and `run.json`, which
-is written last and atomically: its presence means that the job has ended and all else is there.
+`requests.parquet`, `telemetry.parquet`, for the offline job `quality.parquet` and `outputs.parquet`, and
+`run.json`, which is written last and atomically: its presence means that the job has ended and all else is
+there.
 `schedules/` holds the traffic that is the same for every system, by repeat.
 """
 
@@ -25,17 +26,31 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=msgspec.Struct)
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the run folder; an older one is read, what it did not record being null.
 
 1  first: requests, telemetry, quality as Parquet; run.json; experiment.json.
 2  requests: wait_reason, padded_prefill_tokens, pacer_lag_s, interpreter_lag_s; padded_tokens a fraction.
 3  capacity jobs (run.json: kind "capacity", probes); facts: sampler, idle, warmup, stopped_early, peaks, the
    gpu's sensor, calibration and after; schedules/ beside the jobs; assumptions without guessed defaults.
+4  outputs.parquet; quality: ref_nll, again_nll, again_kl, again_agree; missing: outputs, again.
 """
 
 RUN_FILE = "run.json"
 EXPERIMENT_FILE = "experiment.json"
+OUTPUTS_FILE = "outputs.parquet"
+
+
+class Rounds(msgspec.Struct, frozen=True, kw_only=True):
+    """How many rounds of repeats were made of at most `most`, and why no more.
+
+    In a round every system is measured once. `settled` says whether more would have changed nothing.
+    """
+
+    made: int
+    most: int
+    settled: bool
+    why: str
 
 
 class ExperimentMeta(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +58,8 @@ class ExperimentMeta(msgspec.Struct, frozen=True, kw_only=True):
 
     `config` is the experiment as resolved, `written` as it stood in the file. `price` and `rate_rps` are
     filled in when the baseline's jobs have told the GPU and the capacity, so that a summary needs this folder
-    alone; `rate_note` says where the rate comes from.
+    alone; `rate_note` says where the rate comes from. `rounds` is filled in when repeats that were looked at
+    as they went have ended; None where their number is fixed, or they go on.
     """
 
     schema: int
@@ -56,6 +72,7 @@ class ExperimentMeta(msgspec.Struct, frozen=True, kw_only=True):
     price: dict[str, Any] | None = None
     rate_rps: float | None = None
     rate_note: str = ""
+    rounds: Rounds | None = None
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -88,8 +105,12 @@ def write_run(
     requests: Sequence[Completion],
     telemetry: Sequence[Sample],
     quality: pa.Table | None = None,
+    outputs: pa.Table | None = None,
 ) -> None:
-    """Write one job's folder; `run.json` comes last."""
+    """Write one job's folder; `run.json` comes last.
+
+    `outputs` has the columns of `outputs_schema`.
+    """
     import pyarrow.parquet as pq
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,6 +118,8 @@ def write_run(
     pq.write_table(telemetry_table(telemetry), folder / "telemetry.parquet", compression="zstd")
     if quality is not None:
         pq.write_table(quality, folder / "quality.parquet", compression="zstd")
+    if outputs is not None:
+        pq.write_table(outputs, folder / OUTPUTS_FILE, compression="zstd")
     write_json(folder / RUN_FILE, meta)
 
 
@@ -110,14 +133,15 @@ def read_run(folder: Path) -> Run:
 
     meta = _decode(folder / RUN_FILE, RunMeta)
     try:
-        quality = folder / "quality.parquet"
+        quality, outputs = folder / "quality.parquet", folder / OUTPUTS_FILE
         requests = pq.read_table(folder / "requests.parquet")
         return Run(
             folder=folder.name,
             meta=meta,
-            requests=_from_schema_1(requests) if meta.schema < 2 else requests,
+            requests=_widened(requests, _request_schema()) if meta.schema < 2 else requests,
             telemetry=pq.read_table(folder / "telemetry.parquet"),
-            quality=pq.read_table(quality) if quality.exists() else None,
+            quality=_widened(pq.read_table(quality), quality_schema()) if quality.exists() else None,
+            outputs=pq.read_table(outputs) if outputs.exists() else None,
         )
     except (OSError, pa.ArrowException) as error:
         raise ResultError(
@@ -213,17 +237,45 @@ def _table(rows: Sequence[msgspec.Struct], schema: pa.Schema) -> pa.Table:
     return pa.table(columns, schema=schema)
 
 
-def _from_schema_1(requests: pa.Table) -> pa.Table:
-    """Return a table of requests with the columns of today: what was not recorded then is null."""
+def _widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table with the columns of today: what was not recorded then is null."""
     import pyarrow as pa
 
     columns = {
-        field.name: requests.column(field.name).cast(field.type)
-        if field.name in requests.column_names
-        else pa.nulls(requests.num_rows, field.type)
-        for field in _request_schema()
+        field.name: table.column(field.name).cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(table.num_rows, field.type)
+        for field in schema
     }
-    return pa.table(columns, schema=_request_schema())
+    return pa.table(columns, schema=schema)
+
+
+def quality_schema() -> pa.Schema:
+    """Return the columns of `quality.parquet`: a row per scored position, nll and kl in nats."""
+    import pyarrow as pa
+
+    against = [("kl", pa.float64()), ("agree", pa.bool_())]
+    return pa.schema(
+        [("position", pa.int32()), ("nll", pa.float64()), *against, ("ref_nll", pa.float64())]
+        + [("again_nll", pa.float64())]
+        + [(f"again_{name}", kind) for name, kind in against]
+    )
+
+
+def outputs_schema() -> pa.Schema:
+    """Return the columns of `outputs.parquet`: a row per continued prompt.
+
+    What was asked (`kind, prompt, opening, keys, digits`) and what was written: token `ids`, `text`, and
+    whether it `ended` by itself. `ref_` has the baseline's answer to the same prompt, `again_`, in the
+    baseline's own job, its answer at another batch size.
+    """
+    import pyarrow as pa
+
+    asked = [("kind", pa.string()), ("prompt", pa.string()), ("opening", pa.string())]
+    wanted = [(name, pa.list_(pa.string())) for name in ("keys", "digits")]
+    answer = [("ids", pa.list_(pa.int32())), ("text", pa.string()), ("ended", pa.bool_())]
+    answers = [(prefix + name, kind) for prefix in ("", "ref_", "again_") for name, kind in answer]
+    return pa.schema([*asked, *wanted, *answers])
 
 
 def _request_schema() -> pa.Schema:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench import store
 from bench.report.tables import to_markdown
-from bench.run.results import judge_experiment
+from bench.run.judging import judge_experiment
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"

@@ -136,3 +136,21 @@ def test_an_interrupted_write_leaves_no_half_file(tmp_path: Path, monkeypatch: p
     with pytest.raises(KeyboardInterrupt):
         store.write_json(tmp_path / "x.json", {"a": 1})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_are_read_back_and_older_quality_tables_get_todays_columns(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    schema = store.outputs_schema()
+    row = {"kind": "json", "prompt": "?", "opening": "{", "keys": ["a"], "digits": ["12"], "ids": [1, 2],
+           "text": "x", "ended": True}  # fmt: skip
+    outputs = pa.table({name: [row.get(name)] for name in schema.names}, schema=schema)
+    before = pa.table({"position": [1], "nll": [2.0], "kl": [None], "agree": [None]})
+    store.write_run(tmp_path / "r", META, ROWS, [], before, outputs)
+    run = store.read_run(tmp_path / "r")
+    assert run.outputs is not None
+    assert run.outputs.to_pylist() == [dict.fromkeys(schema.names) | row]
+    assert run.quality is not None
+    assert run.quality.schema.equals(store.quality_schema())
+    assert run.quality.to_pylist()[0]["nll"] == 2.0
+    assert run.quality.to_pylist()[0]["ref_nll"] is None

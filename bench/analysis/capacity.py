@@ -20,6 +20,7 @@ import msgspec
 from bench.analysis import search
 from bench.analysis.answers import answered, highest_stable
 from bench.analysis.boundary import boundary, one_draw, points_of, reach
+from bench.analysis.processes import widened
 from bench.analysis.stats import minimum_count
 from bench.analysis.summary import offline_rps, origin
 from bench.analysis.system import SystemRuns, missing
@@ -256,11 +257,12 @@ def throughput(system: SystemRuns, objectives: Objectives) -> Value:
     """Return the capacity; where no search was asked for, the saturated throughput, which says so.
 
     A search that failed, or found no rate at which the objectives hold, leaves no throughput to speak of: the
-    saturated one would be another thing under the same name.
+    saturated one would be another thing under the same name. Its interval has what processes differ by, where
+    the repeats show it.
     """
     if system.capacity is None and not _is_asked_for(system):
-        return offline_rps(system)
-    return capacity(system, objectives)
+        return widened(system, offline_rps(system))
+    return widened(system, capacity(system, objectives))
 
 
 def baseline_rate(system: SystemRuns, objectives: Objectives) -> Value:

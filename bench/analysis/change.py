@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from bench.analysis.contrast import log_contrast, standard_error, welch_degrees
+from bench.analysis.contrast import degrees_of, log_contrast, standard_error, welch_degrees
 from bench.analysis.stats import t_quantile
 from bench.records import Value
 from bench.units import PERCENT
@@ -39,13 +39,15 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 def change(baseline: Value, optimized: Value, better: Literal["lower", "higher"] | None) -> Change:
     """Return the change and whether it is for the better.
 
-    `unclear` when the interval includes no change; `not judged` when neither way is better.
+    `unclear` when the interval includes no change; `not judged` when neither way is better; `not resolved`,
+    without an interval, when one of an honest width cannot be stated of either value.
     """
     if baseline.value is None or optimized.value is None:
         return Change(direction="not comparable")
     delta = optimized.value - baseline.value
     pct = delta / baseline.value * PERCENT if baseline.value != 0 else None
-    ends = _interval(baseline, optimized)
+    unresolved = bool(baseline.unresolved or optimized.unresolved)
+    ends = None if unresolved else _interval(baseline, optimized)
     low, high = (None, None) if ends is None else (ends[0], ends[1])
     return Change(
         delta=delta,
@@ -54,7 +56,7 @@ def change(baseline: Value, optimized: Value, better: Literal["lower", "higher"]
         high=high,
         low_pct=_pct(low, baseline.value),
         high_pct=_pct(high, baseline.value),
-        direction=_direction(delta, low, high, better),
+        direction="not resolved" if unresolved and better else _direction(delta, low, high, better),
     )
 
 
@@ -88,8 +90,8 @@ def _interval(baseline: Value, optimized: Value) -> tuple[float, float] | None:
 def _of_difference(baseline: Value, optimized: Value, delta: float) -> tuple[float, float] | None:
     """Return Welch's interval of the difference; None where one side has no interval."""
     one, two = standard_error(baseline), standard_error(optimized)
-    if one is None or two is None or baseline.n is None or optimized.n is None:
+    if one is None or two is None:
         return None
-    degrees = welch_degrees((one, two), (baseline.n - 1.0, optimized.n - 1.0))
+    degrees = welch_degrees((one, two), (degrees_of(baseline), degrees_of(optimized)))
     half = t_quantile(degrees, max(baseline.confidence, optimized.confidence)) * math.hypot(one, two)
     return delta - half, delta + half

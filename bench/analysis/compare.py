@@ -9,10 +9,12 @@ from collections.abc import Collection, Mapping
 
 import msgspec
 
+from bench.analysis.attribution import sentences
 from bench.analysis.change import change
 from bench.analysis.comparability import check
 from bench.analysis.comparison import Comparison, Row, Side
 from bench.analysis.day import per_day
+from bench.analysis.factorial import factorial_of
 from bench.analysis.findings import find, tradeoffs
 from bench.analysis.metrics import METRICS
 from bench.analysis.plausible import broken_identities
@@ -27,6 +29,11 @@ from bench.analysis.unalike import (
 )
 from bench.config import Objectives
 from bench.records import Value
+from bench.units import PERCENT
+
+COST, THROUGHPUT = "cost_per_1k_requests_usd", "throughput_requests_per_sec"
+ONE_PRICE = 1e-6
+"""Costs are of one price where their ratio is throughput's inverse within this share."""
 
 
 def compare(
@@ -36,9 +43,11 @@ def compare(
     objectives: Objectives | None = None,
     *,
     allow_different: Collection[str] = (),
+    others: Collection[MetricSet] = (),
 ) -> Comparison:
     """Compare two systems' metrics at the assumed volume, price and grid.
 
+    `others` are systems measured beside them: where they complete a factorial, it says which change did what.
     Raises ResultError when they are not comparable (see `comparability.check`).
     """
     allowed = check(baseline, optimized, allow_different)
@@ -47,7 +56,10 @@ def compare(
     rows = {name: _row(name, baseline.values, optimized.values) for name in order}
     if on_several_cards(baseline, optimized):
         rows |= {name: _between_cards(rows[name]) for name in ENERGIES if name in rows}
+    if COST in rows and THROUGHPUT in rows:
+        rows[COST] = _mirrored(rows[COST], rows[THROUGHPUT])
     differences = setting_differences(baseline, optimized)
+    factorial = factorial_of(baseline, optimized, others)
     comparison = Comparison(
         baseline=_side(baseline),
         optimized=_side(optimized),
@@ -55,11 +67,12 @@ def compare(
         per_day=per_day(rows, assumed),
         requests_per_day=assumed.requests_per_day,
         differences=differences,
+        attribution=() if factorial is None else sentences(factorial),
         allowed=allowed,
         doubts=(
             *broken_identities(baseline, assumed),
             *broken_identities(optimized, assumed),
-            *doubts_of_pair(baseline, optimized),
+            *doubts_of_pair(baseline, optimized, others),
             *_shared(baseline, optimized),
         ),
     )
@@ -84,6 +97,30 @@ def _row(name: str, baseline: Mapping[str, Value], optimized: Mapping[str, Value
         change=change(one, two, metric.better if metric else None),
         known=metric is not None,
     )
+
+
+def _mirrored(cost: Row, throughput: Row) -> Row:
+    """Return the row of the cost with the interval that follows from throughput's, where the price is one.
+
+    One price over two throughputs: the ratio of the costs is the inverse of theirs, and so are its ends.
+    """
+    change, of = cost.change, throughput.change
+    if change.pct_change is None or of.pct_change is None or of.low_pct is None or of.high_pct is None:
+        return cost
+    product = (1.0 + change.pct_change / PERCENT) * (1.0 + of.pct_change / PERCENT)
+    base = cost.baseline.value
+    if cost.unresolved or not base or abs(product - 1.0) > ONE_PRICE or of.low_pct <= -PERCENT:
+        return cost
+    low, high = (1.0 / (1.0 + end / PERCENT) - 1.0 for end in (of.high_pct, of.low_pct))
+    mirrored = msgspec.structs.replace(
+        change,
+        low=low * base,
+        high=high * base,
+        low_pct=low * PERCENT,
+        high_pct=high * PERCENT,
+        direction=of.direction,
+    )
+    return msgspec.structs.replace(cost, change=mirrored)
 
 
 def _between_cards(row: Row) -> Row:
@@ -119,4 +156,5 @@ def _side(metrics: MetricSet) -> Side:
         p95_unbounded=metrics.p95_unbounded,
         client=metrics.client,
         batching=metrics.batching,
+        quality=metrics.quality,
     )

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from bench.analysis.change import Change
+from bench.analysis.output_quality import OutputQuality
 from bench.analysis.system import Batching, Context, Doubt, Jobs, Validity, missing
 from bench.records import Value
 
@@ -31,6 +32,14 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     def title(self) -> str:
         """The label with its unit."""
         return f"{self.label}, {self.unit}" if self.unit else self.label
+
+    @property
+    def unresolved(self) -> str:
+        """Why the change is not resolved; empty where it is, or is not known at all."""
+        if self.change.direction != "not resolved":
+            return ""
+        whys = (self.optimized.unresolved, self.baseline.unresolved)
+        return next((why for why in whys if why), "no reason was recorded")
 
 
 class PerDay(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,12 +68,14 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     p95_unbounded: bool
     client: Validity | None = None
     batching: Batching | None = None
+    quality: OutputQuality | None = None
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that can be said about the pair without judging it.
 
     `findings` state where the figures lie (objective, GPU memory, grid), `tradeoffs` what is traded for what,
+    `attribution` which of several changes did what, where a factorial tells them apart,
     `sensitivity` how far dollars and CO2e depend on assumed prices and grids.
     `allowed` are checked circumstances that differ by explicit allowance, `differences` the settings of
     the two systems that differ.
@@ -79,6 +90,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[str, ...] = ()
     sensitivity: tuple[str, ...] = ()
     tradeoffs: tuple[str, ...] = ()
+    attribution: tuple[str, ...] = ()
     differences: dict[str, tuple[Any, Any]] = {}
     allowed: tuple[str, ...] = ()
 
@@ -89,10 +101,15 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def has_intervals(self) -> bool:
-        """Whether every change that the repeats decide has an interval (p95, memory, energy, where known)."""
+        """Whether no change that the repeats decide is a point value (p95, memory, energy, where known).
+
+        One that is not resolved is none: it counts for nothing.
+        """
         decisive = [self.rows[name].change for name in REPEATED if name in self.rows]
         known = [change for change in decisive if change.delta is not None]
-        return bool(known) and all(change.low is not None for change in known)
+        return bool(known) and all(
+            change.low is not None or change.direction == "not resolved" for change in known
+        )
 
     def row(self, name: str) -> Row:
         """Return a metric's row; one with both values missing where neither side has it."""

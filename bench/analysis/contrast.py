@@ -3,18 +3,19 @@
 With weights that sum to zero, `Σ w · log(figure)` is the logarithm of a ratio (weights -1 and +1: optimized
 over baseline), of a ratio's mean over a second factor, or of a ratio of ratios (an interaction). Where every
 figure is a mean over repeats, the contrast is formed in each repeat first: repeats of one number had the same
-traffic, and what they share cancels. Otherwise the standard errors of the figures are combined as those of
-independent ones. What a meter leaves open of a figure beyond its repeats is added in full.
+traffic, and what they share cancels; of one repeat, in each part of its window. Otherwise the standard errors
+of the figures are combined as those of independent ones. What a meter leaves open of a figure beyond its
+repeats is added in full.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from bench.analysis.stats import t_quantile
+from bench.analysis.stats import level_interval, t_quantile
 from bench.records import Value
 
 MAX_RELATIVE_ERROR = 0.2
@@ -43,9 +44,9 @@ def log_contrast(values: Sequence[Value], weights: Sequence[float]) -> Contrast 
         return None
     log = math.fsum(w * math.log(figure) for w, figure in zip(weights, figures, strict=True) if figure)
     confidence = max(value.confidence for value in values)
-    by_repeat = _by_repeat(values, weights)
-    if by_repeat is not None:
-        error, degrees, pairs = _error_of_mean(by_repeat), float(len(by_repeat) - 1), len(by_repeat)
+    paired = _paired(values, weights)
+    if len(paired) >= 2:
+        error, degrees, pairs = _error_of_mean(paired), float(len(paired) - 1), len(paired)
         below, above = _left_open(values, weights)
     else:
         independent = _independent(values, weights)
@@ -56,17 +57,26 @@ def log_contrast(values: Sequence[Value], weights: Sequence[float]) -> Contrast 
     return Contrast(log=log, low=log - half - below, high=log + half + above, pairs=pairs)
 
 
-def common_repeats(values: Sequence[Value]) -> list[int]:
-    """Return the numbers of the repeats that all values have, in order."""
-    tables = [value.repeats or {} for value in values]
-    return sorted(set(tables[0]).intersection(*tables[1:]))
+def by_repeat(values: Sequence[Value], weights: Sequence[float]) -> list[float]:
+    """Return `Σ w · log(figure)` of each repeat that all values have; [] where one is not positive."""
+    return _contrasts([value.repeats or {} for value in values], weights)
 
 
 def standard_error(value: Value) -> float | None:
     """Return the standard error behind a value's interval; None without one."""
-    if value.low is None or value.high is None or value.n is None or value.n < 2:
+    if value.low is None or value.high is None or degrees_of(value) < 1:
         return None
-    return (value.high - value.low) / 2.0 / t_quantile(value.n - 1, value.confidence)
+    return (value.high - value.low) / 2.0 / t_quantile(degrees_of(value), value.confidence)
+
+
+def degrees_of(value: Value) -> float:
+    """Return the degrees of freedom behind a value's interval.
+
+    Without end where the value is exact: an interval of no width that comes from no observations.
+    """
+    if value.n is None:
+        return math.inf if value.low == value.high else 0.0
+    return value.n - 1.0
 
 
 def welch_degrees(errors: Sequence[float], degrees: Sequence[float]) -> float:
@@ -84,16 +94,25 @@ def beyond_repeats(value: Value) -> tuple[float, float]:
     repeats = list((value.repeats or {}).values())
     if value.value is None or value.low is None or value.high is None or len(repeats) < 2:
         return 0.0, 0.0
-    half = t_quantile(len(repeats) - 1, value.confidence) * _error_of_mean(repeats)
-    return max(0.0, value.value - value.low - half), max(0.0, value.high - value.value - half)
+    plain = level_interval(repeats, value.confidence)
+    assert plain.low is not None
+    assert plain.high is not None
+    return max(0.0, plain.low - value.low), max(0.0, value.high - plain.high)
 
 
-def _by_repeat(values: Sequence[Value], weights: Sequence[float]) -> list[float] | None:
-    """Return the contrast in each common repeat; None where fewer than two, or one is not positive."""
-    numbers = common_repeats(values)
-    tables = [value.repeats or {} for value in values]
-    if len(numbers) < 2 or any(table[k] <= 0 for table in tables for k in numbers):
-        return None
+def _paired(values: Sequence[Value], weights: Sequence[float]) -> list[float]:
+    """Return the contrast in each common repeat; of the same one everywhere: in each part of its window."""
+    repeats = [list(value.repeats or {}) for value in values]
+    if len(repeats[0]) == 1 and all(numbers == repeats[0] for numbers in repeats):
+        return _contrasts([value.blocks or {} for value in values], weights)
+    return by_repeat(values, weights)
+
+
+def _contrasts(tables: Sequence[Mapping[int, float]], weights: Sequence[float]) -> list[float]:
+    """Return the contrast of each number that all tables have; [] where a figure is not positive."""
+    numbers = sorted(set(tables[0]).intersection(*tables[1:]))
+    if any(table[k] <= 0 for table in tables for k in numbers):
+        return []
     return [
         math.fsum(w * math.log(table[k]) for w, table in zip(weights, tables, strict=True)) for k in numbers
     ]
@@ -104,13 +123,13 @@ def _independent(values: Sequence[Value], weights: Sequence[float]) -> tuple[flo
     errors, degrees = [], []
     for value, weight in zip(values, weights, strict=True):
         error = standard_error(value)
-        if error is None or value.value is None or value.n is None:
+        if error is None or value.value is None:
             return None
         # To first order the error of a logarithm is the relative error.
         if error / value.value > MAX_RELATIVE_ERROR:
             return None
         errors.append(abs(weight) * error / value.value)
-        degrees.append(value.n - 1.0)
+        degrees.append(degrees_of(value))
     return math.hypot(*errors), welch_degrees(errors, degrees)
 
 

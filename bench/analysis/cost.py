@@ -115,13 +115,16 @@ def sustained(capacity: Value, assumed: Assumed) -> Value:
     def usd(rps: float | None) -> float | None:
         return None if not rps or rps <= 0 else sustained_usd_per_1k(usd_per_hour, assumed.gpus, rps)
 
-    # The highest capacity gives the lowest cost.
+    # The highest capacity gives the lowest cost. One that may be zero leaves it without an upper end.
+    endless = capacity.low is not None and capacity.low <= 0
     return Value(
         value=usd(capacity.value),
         source=derived(capacity),
-        low=usd(capacity.high),
-        high=usd(capacity.low),
+        low=None if endless else usd(capacity.high),
+        high=None if endless else usd(capacity.low),
         n=capacity.n,
+        between_processes=capacity.between_processes,
+        unresolved="the interval of the throughput reaches zero" if endless else "",
         note=f"{derived(capacity)}: from throughput and {price.note}; {assumed.gpus} GPU",
     )
 

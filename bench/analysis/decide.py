@@ -7,7 +7,7 @@ The rules in words: docs/method.md, The verdict.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -15,7 +15,6 @@ import msgspec
 from bench.analysis.comparison import Comparison
 from bench.analysis.effects import (
     BENEFITS,
-    FROM_SATURATED_RUN,
     LATENCIES,
     MATERIAL_PCT,
     Effect,
@@ -23,19 +22,18 @@ from bench.analysis.effects import (
     effects_of,
     uncompared,
 )
+from bench.analysis.expectations import Expectation, judge_expectations
 from bench.analysis.findings import why
-from bench.analysis.gate import ON_THRESHOLD, Gate, repeats_to_settle
+from bench.analysis.further import to_settle
+from bench.analysis.gate import Gate
 from bench.analysis.gates import CLIENT, judge
 from bench.analysis.guardrails import guardrails
-from bench.config import Objectives, Quality
-from bench.records import Value
+from bench.config import EXPECTATIONS, Expected, Objectives, Quality
 
 Decision = Literal["adopt", "adopt with guardrails", "hold", "reject", "not enough evidence"]
 
 TOLERATED_PCT = 20.0
 """A regression beyond this outweighs a benefit, unless an objective bounds it."""
-MAX_LENGTHENING = 20.0
-"""A saturated run that would have to be longer than this many times is not worth naming."""
 WEIGHTS = {
     "p95_latency_ms": 0.25,
     "throughput_requests_per_sec": 0.20,
@@ -53,7 +51,10 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """The decision and everything it rests on; `binding` is the reason that decided."""
+    """The decision and everything it rests on; `binding` is the reason that decided.
+
+    The expectations are `registered` where they were recorded with the runs, before anything was measured.
+    """
 
     decision: Decision
     binding: str
@@ -65,6 +66,13 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     score: Score | None
     material_pct: float
     tolerated_pct: float
+    expectations: tuple[Expectation, ...] = ()
+    registered: bool = False
+
+    @property
+    def waived(self) -> tuple[Gate, ...]:
+        """The gates that were not measured, and that a person has waived by name."""
+        return tuple(gate for gate in self.gates if gate.outcome == "waived")
 
 
 class _Reason(msgspec.Struct, frozen=True):
@@ -78,10 +86,15 @@ def decide(
     objectives: Objectives,
     quality: Quality,
     *,
+    expectations: Mapping[str, Expected] = EXPECTATIONS,
+    registered: bool = False,
     material_pct: float = MATERIAL_PCT,
     tolerated_pct: float = TOLERATED_PCT,
 ) -> Verdict:
-    """Return the verdict on a comparison by the service's objectives and the quality tolerance."""
+    """Return the verdict on a comparison by the service's objectives and the quality tolerance.
+
+    What became of the `expectations` stands beside it and decides nothing.
+    """
     gates = judge(comparison, objectives, quality)
     effects = effects_of(comparison, material_pct)
     warnings = guardrails(comparison, gates, effects, objectives)
@@ -101,15 +114,22 @@ def decide(
         score=score(comparison),
         material_pct=material_pct,
         tolerated_pct=tolerated_pct,
+        expectations=judge_expectations(
+            comparison, gates, expectations, material_pct=material_pct, tolerated_pct=tolerated_pct
+        ),
+        registered=registered,
     )
 
 
 def score(comparison: Comparison) -> Score | None:
-    """Return the weighted improvement; None when not even half of the weight can be compared."""
+    """Return the weighted improvement; None when not even half of the weight can be compared.
+
+    A change that is not resolved is none to be weighed.
+    """
     parts = {}
     for name, weight in WEIGHTS.items():
         row = comparison.row(name)
-        if row.change.pct_change is not None:
+        if row.change.pct_change is not None and not row.unresolved:
             parts[name] = (weight, effect(row).improvement_pct)
     total = sum(weight for weight, _ in parts.values())
     if total < 0.5:
@@ -126,15 +146,18 @@ def _gated(gates: tuple[Gate, ...]) -> _Reason | None:
     for gate in gates:
         if gate.name == CLIENT and gate.outcome != "pass":
             return _Reason("not enough evidence", gate.text, gate.settle)
-    outcomes: tuple[tuple[str, Decision], ...] = (
-        ("fail", "reject"),
-        ("not measured", "hold"),
-        ("unclear", "not enough evidence"),
+    outcomes: tuple[tuple[str, Decision, str], ...] = (
+        ("fail", "reject", "failed, too"),
+        ("not measured", "hold", "not measured, either"),
+        ("unclear", "not enough evidence", "unclear, too"),
     )
-    for outcome, decision in outcomes:
-        for gate in gates:
-            if gate.outcome == outcome:
-                return _Reason(decision, f"{gate.name}: {gate.text}", gate.settle)
+    for outcome, decision, likewise in outcomes:
+        found = [gate for gate in gates if gate.outcome == outcome]
+        if found:
+            first, *others = found
+            also = f"; {', '.join(gate.name for gate in others)}: {likewise}" if others else ""
+            settle = "; ".join(dict.fromkeys(gate.settle for gate in found if gate.settle))
+            return _Reason(decision, f"{first.name}: {first.text}{also}", settle)
     return None
 
 
@@ -143,11 +166,14 @@ def _beyond(
 ) -> _Reason | None:
     """Return hold, or not enough evidence, for a regression that is, or may be, beyond what is tolerated.
 
-    A latency that an objective bounds is left to it: p95 bounds p50, too, and its gate has passed.
+    A latency that an objective bounds is left to it: p95 bounds p50, too, and its gate has passed. What is
+    not resolved is never beyond on its figure, and may always be.
     """
     bounded = LATENCIES if objectives.p95_latency_ms is not None else ()
     unbounded = [found for found in effects if found.name not in bounded]
     for found in unbounded:
+        if found.unresolved:
+            continue
         least = found.improvement_pct if found.high_pct is None else found.high_pct
         if least < -tolerated_pct:
             return _Reason("hold", f"{found.text}: beyond the {tolerated_pct:g} % that is tolerated")
@@ -156,10 +182,11 @@ def _beyond(
             text = f"{row.label} was not measured, and no objective bounds it: {row.optimized.note}"
             return _Reason("hold", text)
     for found in unbounded:
-        # Wherever its middle lies: an interval that reaches this far says too little.
-        if found.low_pct is not None and found.low_pct < -tolerated_pct:
+        # Wherever its middle lies: an interval that reaches this far, or cannot be stated, says too little.
+        if found.unresolved or (found.low_pct is not None and found.low_pct < -tolerated_pct):
             text = f"{found.text}: it may lie beyond the {tolerated_pct:g} % of worsening that is tolerated"
-            return _Reason("not enough evidence", text, _settle(comparison, found, -tolerated_pct))
+            text += f"; {found.unresolved}" if found.unresolved else ""
+            return _Reason("not enough evidence", text, to_settle(comparison, found, -tolerated_pct))
     return None
 
 
@@ -185,7 +212,7 @@ def _no_gain(comparison: Comparison, useful: list[Effect], material_pct: float) 
     if open_ones:
         best = max(open_ones, key=lambda effect: effect.improvement_pct)
         text = f"{best.text}: the interval straddles the material threshold of {material_pct:g} %"
-        return _Reason("not enough evidence", text, _settle(comparison, best, material_pct))
+        return _Reason("not enough evidence", text, to_settle(comparison, best, material_pct))
     lacking = [row for row in uncompared(comparison) if row.name in BENEFITS]
     lacks = [f"{row.label} was not compared ({why(row)})" for row in lacking]
     if not useful:
@@ -194,39 +221,3 @@ def _no_gain(comparison: Comparison, useful: list[Effect], material_pct: float) 
     best = max(useful, key=lambda effect: effect.improvement_pct)
     text = f"no material benefit (at least {material_pct:g} %): at best {best.text}"
     return _Reason("hold", "; ".join([text, *lacks]))
-
-
-def _settle(comparison: Comparison, effect: Effect, threshold_pct: float) -> str:
-    """Return how much more running would settle an effect against a threshold."""
-    if effect.name in FROM_SATURATED_RUN:
-        return _longer_saturated_run(effect, threshold_pct)
-    row = comparison.row(effect.name)
-    repeats = min(row.baseline.n or 1, row.optimized.n or 1)
-    value = Value(
-        value=effect.improvement_pct,
-        source="derived",
-        note="",
-        low=effect.low_pct,
-        high=effect.high_pct,
-        n=repeats,
-    )
-    return repeats_to_settle(value, threshold_pct)
-
-
-def _longer_saturated_run(effect: Effect, threshold_pct: float) -> str:
-    """Return how much longer the saturated runs would have to be.
-
-    Their interval comes from a fixed number of blocks, so it shrinks with the square root of the time.
-    """
-    if effect.low_pct is None or effect.high_pct is None:
-        return ""
-    below = threshold_pct < effect.improvement_pct
-    arm = effect.improvement_pct - effect.low_pct if below else effect.high_pct - effect.improvement_pct
-    distance = abs(effect.improvement_pct - threshold_pct)
-    times = math.inf if distance == 0 else (arm / distance) ** 2
-    if times > MAX_LENGTHENING:
-        return ON_THRESHOLD
-    return (
-        f"protocol.offline_s about {max(times, 1.1):.1f} times as long would settle it, as far as one "
-        "saturated run per system can"
-    )

@@ -6,10 +6,14 @@ nothing. A doubt never changes a number; it stands beside it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 from bench.analysis import comparability, latency
 from bench.analysis.conditions import CONDITIONS
+from bench.analysis.early_stopping import least_requests
+from bench.analysis.percentiles import correlation_of
+from bench.analysis.processes import spread
 from bench.analysis.recorded import scored
 from bench.analysis.stats import MAX_REPEATS, minimum_count, repeats_needed
 from bench.analysis.summary import below_offered_rps, is_overloaded
@@ -67,22 +71,51 @@ def one_saturated_run(system: SystemRuns, values: Values) -> Doubt | None:
         f"throughput and cost rest on one {what} each, whose interval knows nothing of the variation "
         "between processes"
     )
+    if spread(system) is not None:
+        text += " but what the time per token of the repeats shows"
     return _doubt(system, ONE_SATURATED_RUN, text, "repeat the experiment")
 
 
 def few_requests(system: SystemRuns, values: Values) -> Doubt | None:
-    """Doubt percentiles with fewer than ten requests beyond them in a repeat."""
+    """Doubt percentiles with fewer than ten requests beyond them, or of too few independent requests."""
     if not system.measured:
         return None
     n = min(scored(run).n for run in system.measured)
     thin = [name for name, share in PERCENTILES.items() if n < minimum_count(share)]
     if not thin:
-        return None
+        return _dependent_requests(system)
     need = minimum_count(PERCENTILES[thin[0]])
     text = f"{n} requests per repeat are too few for {', '.join(thin)} ({thin[0]} needs {need})"
     factor = minimum_count(PERCENTILES["p95"]) / max(n, 1)
     remedy = f"make window_s {factor:.1f} times as long for p95" if factor > 1 else "read p99 as indicative"
     return _doubt(system, "few requests", text, remedy)
+
+
+def _dependent_requests(system: SystemRuns) -> Doubt | None:
+    """Doubt percentiles whose many requests are worth few: neighbours wait together."""
+    worth = correlation_of(system)
+    thin = [name for name, share in PERCENTILES.items() if worth.effective < least_requests(share)]
+    if not thin:
+        return None
+    need = least_requests(PERCENTILES[thin[0]])
+    text = (
+        f"the {worth.n} requests are worth {worth.effective:.0f} independent ones, too few for "
+        f"{', '.join(thin)} ({thin[0]} needs {need})"
+    )
+    return _doubt(system, "few requests", text, f"make window_s {need / worth.effective:.1f} times as long")
+
+
+def not_resolved(system: SystemRuns, values: Values) -> Doubt | None:
+    """Doubt percentiles whose windows are too short for the queue's memory: no interval can be stated."""
+    thin = {
+        name: why
+        for name in reversed(PERCENTILES)
+        if (value := values.get(f"{name}_latency_ms")) is not None and (why := value.unresolved)
+    }
+    if not thin:
+        return None
+    text = f"{', '.join(thin)} latency is not resolved: {next(iter(thin.values()))}"
+    return _doubt(system, "not resolved", text, "lengthen protocol.window_s, or lower the load")
 
 
 def few_repeats(system: SystemRuns, values: Values) -> Doubt | None:
@@ -99,11 +132,12 @@ def wide_interval(system: SystemRuns, values: Values) -> Doubt | None:
     p95 = values.get("p95_latency_ms")
     if p95 is None or not p95.value or p95.low is None or p95.high is None:
         return None
-    half = (p95.high - p95.low) / 2.0 / p95.value
-    if half <= MAX_HALF_WIDTH:
-        return None
     repeats = len(system.measured)
-    needed = repeats_needed(repeats, half, MAX_HALF_WIDTH, MAX_REPEATS)
+    # The interval is symmetric on the logarithm, and its repeats narrow it there.
+    half = math.log(p95.high / p95.low) / 2.0 if p95.low > 0 else (p95.high - p95.low) / 2.0 / p95.value
+    if half <= MAX_HALF_WIDTH or repeats == 1:
+        return None
+    needed = repeats_needed(repeats, half, MAX_HALF_WIDTH, MAX_REPEATS, p95.confidence)
     text = f"the 95 % interval of p95 latency is +/- {half * PERCENT:.0f} % wide"
     remedy = f"about {needed} repeats instead of {repeats} bring it to 10 %"
     if needed is None:
@@ -190,6 +224,7 @@ DOUBTS: dict[str, Find] = {
     "mixed runs": mixed_runs,
     "saturation": saturation,
     "few requests": few_requests,
+    "not resolved": not_resolved,
     "few repeats": few_repeats,
     "wide interval": wide_interval,
     ONE_SATURATED_RUN: one_saturated_run,

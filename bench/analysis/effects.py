@@ -31,7 +31,11 @@ FROM_SATURATED_RUN = ("throughput_requests_per_sec", "cost_per_1k_requests_usd")
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
-    """One metric's improvement in percent (negative: worse), with its interval where there is one."""
+    """One metric's improvement in percent (negative: worse), with its interval where there is one.
+
+    `unresolved` says why an interval of it would be too narrow to be stated; it is then unclear, whatever
+    the figure.
+    """
 
     name: str
     label: str
@@ -40,6 +44,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     improvement_pct: float
     low_pct: float | None = None
     high_pct: float | None = None
+    unresolved: str = ""
 
     @property
     def worse(self) -> bool:
@@ -67,7 +72,10 @@ def uncompared(comparison: Comparison) -> list[Row]:
 
 
 def effect(row: Row, material_pct: float = MATERIAL_PCT) -> Effect:
-    """Classify a row's change by where its interval lies against plus and minus the threshold."""
+    """Classify a row's change by where its interval lies against plus and minus the threshold.
+
+    On the point value where there is no interval; not at all where there is none because it would lie.
+    """
     change = row.change
     assert change.pct_change is not None
     ends = [change.low_pct, change.high_pct]
@@ -78,11 +86,12 @@ def effect(row: Row, material_pct: float = MATERIAL_PCT) -> Effect:
     return Effect(
         name=row.name,
         label=row.label,
-        kind=_kind(low, high, material_pct),
+        kind="unclear" if row.unresolved else _kind(low, high, material_pct),
         text=changed(row),
         improvement_pct=point,
         low_pct=low if known else None,
         high_pct=high if known else None,
+        unresolved=row.unresolved,
     )
 
 

@@ -47,6 +47,8 @@ def tradeoffs(comparison: Comparison) -> tuple[str, ...]:
                 themes.append(f"{changed(row)}: {gain}.")
             case "worse":
                 themes.append(f"{changed(row)}: {loss}.")
+            case "not resolved":
+                themes.append(f"{changed(row)}: {row.unresolved}.")
             case "unclear":
                 themes.append(f"{changed(row)}: the interval leaves open whether it changed.")
             case "same":
@@ -65,12 +67,15 @@ def _room(comparison: Comparison) -> str:
 
 
 def changed(row: Row) -> str:
-    """Return a row's change in words: label, percent or absolute change, interval."""
+    """Return a row's change in words: label, percent or absolute change, its interval or that it has none."""
     change = row.change
     if change.pct_change is None:
-        return f"{row.label} changes by {change.delta:+.4g}"
-    verb = "rises" if change.pct_change > 0 else "falls"
-    text = f"{row.label} {verb} by {abs(change.pct_change):.1f} %"
+        text = f"{row.label} changes by {change.delta:+.4g}"
+    else:
+        verb = "rises" if change.pct_change > 0 else "falls"
+        text = f"{row.label} {verb} by {abs(change.pct_change):.1f} %"
+    if row.unresolved:
+        return f"{text} (not resolved)"
     if change.low_pct is not None and change.high_pct is not None:
         text += f" (95 % interval {change.low_pct:+.1f} to {change.high_pct:+.1f} %)"
     return text

@@ -1,23 +1,25 @@
 """The gates of the verdict: what must hold whatever the benefits.
 
-Each gate passes, fails, is unclear (an interval straddles its limit), was not measured, or, with bare
-CSVs, is assumed. The service level is judged by the upper end of the p95 interval: the doubt counts
-against the optimization.
+Each gate passes, fails, is unclear (an interval straddles its limit), was not measured, was not measured and
+is waived by name, or, with bare CSVs, is assumed. The service level is judged by the upper end of the p95
+interval: the doubt counts against the optimization.
 """
 
 from __future__ import annotations
 
 from bench.analysis.comparability import circumstances
-from bench.analysis.comparison import QUALITY, Comparison
-from bench.analysis.gate import Gate, absent, at_most, negated
+from bench.analysis.comparison import Comparison
+from bench.analysis.gate import Gate, absent, at_most, not_measured
 from bench.analysis.numbers import shown
+from bench.analysis.quality_gate import output_quality
 from bench.analysis.system import Jobs
 from bench.config import Objectives, Quality
-from bench.records import Value
 from bench.units import PERCENT
 
 CLIENT = "client"
 """The name of the gate that binds before all others: what they judge was measured by this client."""
+
+ENERGY_REMEDY = 'measure where energy can be read, or waive it by name (objectives.waive = ["energy"])'
 
 
 def judge(comparison: Comparison, objectives: Objectives, quality: Quality) -> tuple[Gate, ...]:
@@ -28,9 +30,9 @@ def judge(comparison: Comparison, objectives: Objectives, quality: Quality) -> t
         errors(comparison, objectives),
         load(comparison),
         sla(comparison, objectives),
-        output_quality(comparison, quality),
+        output_quality(comparison, quality, waived="quality" in objectives.waive),
         *plausibility(comparison),
-        energy(comparison),
+        energy(comparison, waived="energy" in objectives.waive),
     )
 
 
@@ -135,47 +137,13 @@ def sla(comparison: Comparison, objectives: Objectives) -> Gate:
     return at_most("SLA", value, limit, text)
 
 
-def output_quality(comparison: Comparison, limits: Quality) -> Gate:
-    """Judge perplexity ratio, mean KL and top-1 agreement against the stated tolerance.
-
-    A pair of CSVs without quality rows cannot say: it is assumed by the scenario. A run that could have
-    measured it and did not is not measured.
-    """
-    ppl = comparison.row("perplexity")
-    kl, agree = comparison.row("mean_kl").optimized, comparison.row("top1_agreement").optimized
-    lacking = [value for value in (ppl.baseline, ppl.optimized, kl, agree) if value.value is None]
-    if lacking:
-        text = f"output quality was not measured: {lacking[0].note}"
-        return absent(comparison, "quality", QUALITY, text)
-    assert ppl.baseline.value is not None
-    assert ppl.optimized.value is not None
-    ratio = Value(value=ppl.optimized.value / ppl.baseline.value, source="derived", note="")
-    parts = [
-        at_most("quality", ratio, limits.max_perplexity_ratio, f"perplexity ratio {ratio.value:.4f}"),
-        at_most("quality", kl, limits.max_mean_kl, f"mean KL {kl.value:.2g} nats"),
-        at_most("quality", negated(agree), -limits.min_top1_agreement, f"top-1 agreement {agree.value:.4f}"),
-    ]
-    limit_texts = (
-        f"at most {limits.max_perplexity_ratio:g}",
-        f"at most {limits.max_mean_kl:g}",
-        f"at least {limits.min_top1_agreement:g}",
-    )
-    texts = [f"{part.text} ({limit})" for part, limit in zip(parts, limit_texts, strict=True)]
-    for outcome in ("fail", "unclear"):
-        worst = [i for i, part in enumerate(parts) if part.outcome == outcome]
-        if worst:
-            settle = "score more held-out text (quality.tokens)" if outcome == "unclear" else ""
-            text = "; ".join(texts[i] for i in worst)
-            return Gate(name="quality", outcome=parts[worst[0]].outcome, text=text, settle=settle)
-    return Gate(name="quality", outcome="pass", text="; ".join(texts))
-
-
-def energy(comparison: Comparison) -> Gate:
+def energy(comparison: Comparison, *, waived: bool = False) -> Gate:
     """Judge whether energy was measured at all: an adoption that ignores it is not decided."""
     row = comparison.row("estimated_energy_kwh_per_1k_requests")
     for value in (row.baseline, row.optimized):
         if value.value is None:
-            return Gate(name="energy", outcome="not measured", text=f"not measured: {value.note}")
+            settle = "" if comparison.bare else ENERGY_REMEDY
+            return not_measured("energy", f"not measured: {value.note}", waived=waived, settle=settle)
     return Gate(name="energy", outcome="pass", text="energy is known for both")
 
 

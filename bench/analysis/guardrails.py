@@ -17,6 +17,7 @@ NOISE_KL = 1e-4
 NOISE_TOP1 = 0.995
 """The same pair agrees on 99.7 % of top tokens."""
 MEDIAN = "p50_latency_ms"
+ENERGY = "estimated_energy_kwh_per_1k_requests"
 NEAR_LIMIT = 0.9
 """Latency or memory beyond this share of its limit leaves little room."""
 
@@ -28,8 +29,13 @@ def guardrails(
 
     Any of them keeps an adoption from being a plain one.
     """
+    waived = {gate.name for gate in gates if gate.outcome == "waived"}
+    # Who waives energy says that it is no criterion; what the outputs became stays unknown.
+    no_criterion = ENERGY if "energy" in waived else None
+    lacking = [row for row in uncompared(comparison) if row.name != no_criterion]
     found = [
         _assumed_quality(gates),
+        _waived_quality(gates),
         _drift(comparison),
         _allowed(comparison),
         _slower_median(comparison, effects),
@@ -38,7 +44,7 @@ def guardrails(
         _point_values(comparison),
         _implausible(comparison),
         _one_saturated_run(comparison, effects),
-        *(_uncompared(row) for row in uncompared(comparison)),
+        *(_uncompared(row) for row in lacking),
         *_watched(effects),
     ]
     return tuple(text for text in found if text)
@@ -50,6 +56,16 @@ def _assumed_quality(gates: Sequence[Gate]) -> str:
     return (
         "Output quality was assumed, not measured: check formatting, tone and factual accuracy on your own "
         "prompts before the rollout, and keep the baseline ready."
+    )
+
+
+def _waived_quality(gates: Sequence[Gate]) -> str:
+    waived = [gate.text for gate in gates if gate.name == "quality" and gate.outcome == "waived"]
+    if not waived:
+        return ""
+    return (
+        f"Output quality was waived by name and is unknown ({waived[0]}): check it on your own prompts "
+        "before the rollout, and keep the baseline ready."
     )
 
 

@@ -67,9 +67,27 @@ class Growth(msgspec.Struct, frozen=True, kw_only=True):
         return text
 
 
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """A time of each scored request, by due time; `why` says why there is none."""
+
+    rows: Scored
+    values_s: Array
+    what: str
+    why: str = ""
+
+
+SampleOf = Callable[[Run], Sample]
+
+
 def latency_ms(share: float) -> Read:
     """Return a reader of the latency percentile at `share`, in ms."""
-    return lambda run: _percentile_ms(scored(run), scored(run).latency_s, share, "latency")
+    return percentile_ms(latencies, share)
+
+
+def latencies(run: Run) -> Sample:
+    """Return the latencies of the scored requests; failed ones are infinite."""
+    rows = scored(run)
+    return Sample(rows=rows, values_s=rows.latency_s, what="latency")
 
 
 def is_unbounded(run: Run, share: float) -> bool:
@@ -80,15 +98,34 @@ def is_unbounded(run: Run, share: float) -> bool:
 
 def ttft_ms(share: float) -> Read:
     """Return a reader of the percentile of the time to first token, in ms, from the due time."""
+    return percentile_ms(first_tokens, share)
 
-    def read(run: Run) -> Reading:
-        rows = scored(run)
-        first_s = rows.column("first_token_s")
-        if np.isnan(first_s[rows.ok]).any():
-            return Reading(value=None, why="the time of the first token was not recorded")
-        return _percentile_ms(rows, np.where(rows.ok, first_s - rows.due_s, np.inf), share, "TTFT")
 
-    return read
+def first_tokens(run: Run) -> Sample:
+    """Return the times to first token of the scored requests; of failed ones they are infinite."""
+    rows = scored(run)
+    first_s = rows.column("first_token_s")
+    why = "the time of the first token was not recorded" if np.isnan(first_s[rows.ok]).any() else ""
+    return Sample(rows=rows, values_s=np.where(rows.ok, first_s - rows.due_s, np.inf), what="TTFT", why=why)
+
+
+def percentile_ms(sample_of: SampleOf, share: float) -> Read:
+    """Return a reader of the percentile at `share` of a run's sample, in ms."""
+    return lambda run: percentile_of(sample_of(run), share)
+
+
+def percentile_of(sample: Sample, share: float) -> Reading:
+    """Read the percentile at `share` of a sample, in ms; there is none where it would be infinite."""
+    if sample.why:
+        return Reading(value=None, why=sample.why)
+    if sample.rows.n == 0:
+        return Reading(value=None, why=NO_REQUESTS)
+    value = percentile(sample.values_s, share)
+    if math.isinf(value):
+        limit = (1.0 - share) * PERCENT
+        why = f"{sample.what} has no p{share * PERCENT:g}: more than {limit:g} % of the requests failed"
+        return Reading(value=None, n=sample.rows.n, why=f"{why} ({_failures(sample.rows)})")
+    return Reading(value=to_ms(value), n=sample.rows.n)
 
 
 def tpot_ms(share: float) -> Read:
@@ -259,17 +296,6 @@ def _median_ratio(first: Array, last: Array) -> float:
     if math.isinf(before) or before <= 0:
         return 1.0
     return after / before
-
-
-def _percentile_ms(rows: Scored, values_s: Array, share: float, what: str) -> Reading:
-    if rows.n == 0:
-        return Reading(value=None, why=NO_REQUESTS)
-    value = percentile(values_s, share)
-    if math.isinf(value):
-        limit = (1.0 - share) * PERCENT
-        why = f"{what} has no p{share * PERCENT:g}: more than {limit:g} % of the requests failed"
-        return Reading(value=None, n=rows.n, why=f"{why} ({_failures(rows)})")
-    return Reading(value=to_ms(value), n=rows.n)
 
 
 def _failures(rows: Scored) -> str:

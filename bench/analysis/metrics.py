@@ -21,6 +21,7 @@ from bench.analysis import (
     idle,
     latency,
     memory,
+    percentiles,
     quality,
     summary,
     utilisation,
@@ -42,6 +43,7 @@ NVML = "docs/method.md, Energy and memory"
 TOKENS = "vLLM, benchmarks/serve.py (TTFT, TPOT, ITL)"
 COORDINATED = "G. Tene, How NOT to Measure Latency (latency from the due time)"
 QUALITY = "llama.cpp, tools/perplexity (KL divergence, same top token)"
+DRIFT = "docs/quality.md, What is written freely"
 ROOFLINE = "S. Williams et al., Roofline (CACM 52, 2009)"
 OWN = "bench"
 
@@ -68,8 +70,12 @@ def _window(read: latency.Read) -> Measure:
     return lambda system, assumed, objectives: summary.over_repeats(system, read)
 
 
-def _latency(read: latency.Read) -> Measure:
-    return lambda system, assumed, objectives: summary.latency_over_repeats(system, read)
+def _percentile(sample_of: latency.SampleOf, share: float) -> Measure:
+    return lambda system, assumed, objectives: percentiles.percentile_over_repeats(system, sample_of, share)
+
+
+def _queueing(read: latency.Read) -> Measure:
+    return lambda system, assumed, objectives: percentiles.mean_over_repeats(system, read)
 
 
 def _offline(measure: Callable[[SystemRuns], Value]) -> Measure:
@@ -143,12 +149,12 @@ METRICS: dict[str, Metric] = {
     "p50_latency_ms": Metric(
         "p50 latency", "ms", "lower", 4,
         "Median of done - due over the requests due inside the window; a failed request is infinitely slow.",
-        COORDINATED, _latency(latency.latency_ms(0.50)),
+        COORDINATED, _percentile(latency.latencies, 0.50),
     ),
     "p95_latency_ms": Metric(
         "p95 latency", "ms", "lower", 4,
         "95th percentile of done - due, by linear interpolation.",
-        COORDINATED, _latency(latency.latency_ms(0.95)),
+        COORDINATED, _percentile(latency.latencies, 0.95),
     ),
     "throughput_requests_per_sec": Metric(
         "throughput", "requests/s", "higher", 4,
@@ -173,19 +179,19 @@ METRICS: dict[str, Metric] = {
     ),
     "p90_latency_ms": Metric(
         "p90 latency", "ms", "lower", 4, "90th percentile of done - due.",
-        COORDINATED, _latency(latency.latency_ms(0.90)),
+        COORDINATED, _percentile(latency.latencies, 0.90),
     ),
     "p99_latency_ms": Metric(
         "p99 latency", "ms", "lower", 4, "99th percentile of done - due.",
-        COORDINATED, _latency(latency.latency_ms(0.99)),
+        COORDINATED, _percentile(latency.latencies, 0.99),
     ),
     "ttft_p50_ms": Metric(
         "TTFT p50", "ms", "lower", 4, "Median of first token - due.",
-        TOKENS, _latency(latency.ttft_ms(0.50)),
+        TOKENS, _percentile(latency.first_tokens, 0.50),
     ),
     "ttft_p95_ms": Metric(
         "TTFT p95", "ms", "lower", 4, "95th percentile of first token - due.",
-        TOKENS, _latency(latency.ttft_ms(0.95)),
+        TOKENS, _percentile(latency.first_tokens, 0.95),
     ),
     "tpot_p50_ms": Metric(
         "TPOT p50", "ms", "lower", 4,
@@ -360,7 +366,7 @@ METRICS: dict[str, Metric] = {
     ),
     "queue_mean_ms": Metric(
         "queue mean", "ms", "lower", 4, "Mean of admitted - due.",
-        OWN, _latency(latency.stage_ms("queue_s")),
+        OWN, _queueing(latency.stage_ms("queue_s")),
     ),
     "prefill_mean_ms": Metric(
         "prefill mean", "ms", "lower", 4, "Mean of first token - admitted (after tokenizing).",
@@ -399,15 +405,51 @@ METRICS: dict[str, Metric] = {
         "perplexity", "", "lower", 5, "exp(mean negative log-likelihood) of held-out text, teacher-forced.",
         "Hugging Face, Perplexity of fixed-length models", _offline(quality.perplexity), windowed=False,
     ),
+    "perplexity_ratio": Metric(
+        "perplexity ratio", "", "lower", 5,
+        "exp(mean difference of the negative log-likelihoods of system and baseline), position by position.",
+        QUALITY, _offline(quality.measured("perplexity_ratio")), windowed=False,
+    ),
     "mean_kl": Metric(
         "mean KL", "nats", "lower", 3,
         "Mean KL(baseline || system) of the next-token distributions.",
-        QUALITY, _offline(quality.mean_kl), windowed=False,
+        QUALITY, _offline(quality.measured("mean_kl")), windowed=False,
+    ),
+    "kl_p99": Metric(
+        "KL p99", "nats", "lower", 3,
+        "KL(baseline || system) of the next-token distributions that one position in a hundred exceeds.",
+        QUALITY, _offline(quality.measured("kl_p99")), windowed=False,
     ),
     "top1_agreement": Metric(
         "top-1 agreement", "", "higher", 4,
         "Share of positions at which system and baseline pick the same token.",
-        QUALITY, _offline(quality.top1_agreement), windowed=False,
+        QUALITY, _offline(quality.measured("top1_agreement")), windowed=False,
+    ),
+    "identical_outputs": Metric(
+        "identical outputs", "", "higher", 3,
+        "Share of prompts that system and baseline continue greedily to the same tokens.",
+        DRIFT, _offline(quality.measured("identical_outputs")), windowed=False,
+    ),
+    "output_edit_distance": Metric(
+        "edit distance", "", "lower", 3,
+        "Mean Levenshtein distance of the continuations' tokens / the longer one's length.",
+        DRIFT, _offline(quality.measured("output_edit_distance")), windowed=False,
+    ),
+    "output_length_ratio": Metric(
+        "length ratio", "", None, 4,
+        "Tokens written / tokens that the baseline wrote, where either ended by itself.",
+        "MLPerf Inference rules (generated length)", _offline(quality.measured("output_length_ratio")),
+        windowed=False,
+    ),
+    "format_drop": Metric(
+        "format drop", "", "lower", 3,
+        "Share of prompts whose format the baseline keeps less the share that the system keeps.",
+        "Q. McNemar (1947); T. Tango (1998)", _offline(quality.measured("format_drop")), windowed=False,
+    ),
+    "tone_shift": Metric(
+        "tone shift", "", "lower", 3,
+        "Largest paired difference of a tone statistic / the baseline's standard deviation.",
+        "D. Schuirmann (1987), two one-sided tests", _offline(quality.measured("tone_shift")), windowed=False,
     ),
     "load_s": Metric(
         "load time", "s", "lower", 3,
@@ -441,6 +483,7 @@ def metric_set(system: SystemRuns, assumed: Assumed, objectives: Objectives, *, 
         p95_unbounded=any(latency.is_unbounded(run, 0.95) for run in system.measured),
         client=worst_validity(system.runs),
         batching=batching_of(system),
+        quality=quality.quality_of(system),
         doubts=(*find_doubts(system, values), *([old] if (old := cost.old_price(system, assumed)) else [])),
     )
 

@@ -21,6 +21,7 @@ TAIL_COUNT = 10
 MAX_REPEATS = 200
 """More repeats than this are not worth naming."""
 MAX_BLOCKS = 10
+DISPERSION_BLOCKS = 30
 MIN_PIECES = 5
 """Pieces of work that an interval of a rate needs at least."""
 
@@ -71,7 +72,7 @@ def t_quantile(degrees: float, confidence: float = CONFIDENCE) -> float:
     return float(stdtrit(degrees, 0.5 + confidence / 2.0))
 
 
-def mean_interval(values: Sequence[float]) -> Estimate:
+def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
     """Return the mean of independent repeats with its Student t interval; none from one repeat.
 
     Raises ValueError without values.
@@ -83,11 +84,29 @@ def mean_interval(values: Sequence[float]) -> Estimate:
     if n == 1:
         return Estimate(mean, None, None, 1)
     deviation = math.sqrt(math.fsum((x - mean) ** 2 for x in values) / (n - 1))
-    half = t_quantile(n - 1) * deviation / math.sqrt(n)
+    half = t_quantile(n - 1, confidence) * deviation / math.sqrt(n)
     return Estimate(mean, mean - half, mean + half, n)
 
 
-def repeats_needed(n: int, half: float, target: float, most: int) -> int | None:
+def level_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Estimate:
+    """Return the mean of independent repeats of a level with its interval; none from one repeat.
+
+    Where all are positive it is Student's t on the logarithm of the mean (delta method), so that it never
+    reaches below zero and leans upwards, as waiting times do; else that of `mean_interval`, from zero on
+    where no repeat is negative. Raises ValueError without values.
+    """
+    plain = mean_interval(values, confidence)
+    if plain.low is None or plain.high is None or min(values) < 0:
+        return plain
+    if min(values) == 0:
+        return Estimate(plain.mean, max(0.0, plain.low), plain.high, plain.n)
+    factor = math.exp((plain.high - plain.mean) / plain.mean)
+    return Estimate(plain.mean, plain.mean / factor, plain.mean * factor, plain.n)
+
+
+def repeats_needed(
+    n: int, half: float, target: float, most: int, confidence: float = CONFIDENCE
+) -> int | None:
     """Return how many repeats bring an interval that is `half` to either side at `n` down to `target`.
 
     The smallest number above `n` with `t(n - 1) / sqrt(n)` small enough: at few repeats Student's t
@@ -95,9 +114,11 @@ def repeats_needed(n: int, half: float, target: float, most: int) -> int | None:
     """
     if n < 2:
         return None
-    deviation = half * math.sqrt(n) / t_quantile(n - 1)
-    enough = (m for m in range(n + 1, most + 1) if t_quantile(m - 1) * deviation <= target * math.sqrt(m))
-    return next(enough, None)
+    deviation = half * math.sqrt(n) / t_quantile(n - 1, confidence)
+    candidates = range(n + 1, most + 1)
+    return next(
+        (m for m in candidates if t_quantile(m - 1, confidence) * deviation <= target * math.sqrt(m)), None
+    )
 
 
 def block_interval(values: Array, blocks: int = 10) -> Estimate:
@@ -126,12 +147,31 @@ def rate_interval(ends_s: Array, amounts: Array, start_s: float) -> Estimate:
     if len(ends_s) < MIN_PIECES:
         return Estimate(rate, None, None, 1)
     blocks = min(MAX_BLOCKS, len(ends_s))
+    _, took_s, residuals = _rate_blocks(ends_s, amounts, start_s, blocks)
+    error = float(np.std(residuals, ddof=1)) / math.sqrt(blocks) / float(took_s.mean())
+    half = t_quantile(blocks - 1) * error
+    return Estimate(rate, rate - half, rate + half, blocks)
+
+
+def rate_dispersion(ends_s: Array, amounts: Array, start_s: float) -> float | None:
+    """Return the index of dispersion of work that ended at `ends_s`: the variance of counts over the mean.
+
+    Over blocks of consecutive pieces as in `rate_interval`, more of them, as only the variance is wanted. It
+    is 1 for Poisson's counts, for single pieces of work the squared coefficient of variation of their times.
+    None of fewer than five pieces.
+    """
+    if len(ends_s) < MIN_PIECES:
+        return None
+    done, _, residuals = _rate_blocks(ends_s, amounts, start_s, min(DISPERSION_BLOCKS, len(ends_s)))
+    return float(np.var(residuals, ddof=1)) / float(done.mean())
+
+
+def _rate_blocks(ends_s: Array, amounts: Array, start_s: float, blocks: int) -> tuple[Array, Array, Array]:
+    """Return the work done in each block, how long it took, and what it is off the mean rate by."""
     spans_s = np.diff(ends_s, prepend=start_s)
     done = np.array([part.sum() for part in np.array_split(amounts, blocks)])
     took_s = np.array([part.sum() for part in np.array_split(spans_s, blocks)])
-    error = float(np.std(done - rate * took_s, ddof=1)) / math.sqrt(blocks) / float(took_s.mean())
-    half = t_quantile(blocks - 1) * error
-    return Estimate(rate, rate - half, rate + half, blocks)
+    return done, took_s, done - float(amounts.sum()) / float(ends_s[-1] - start_s) * took_s
 
 
 def time_weighted_mean(t_s: Array, values: Array, start_s: float, end_s: float) -> float:

@@ -9,31 +9,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import msgspec
 import numpy as np
 
 from bench.analysis.latency import Read, growth
 from bench.analysis.numbers import shown
 from bench.analysis.recorded import column, is_ok
-from bench.analysis.stats import Array, Estimate, mean_interval, rate_interval
+from bench.analysis.stats import (
+    CONFIDENCE,
+    Array,
+    Estimate,
+    level_interval,
+    rate_dispersion,
+    rate_interval,
+)
 from bench.analysis.system import Reading, SystemRuns, missing
 from bench.records import Run, Value
 
+ONE_RUN = "one run, so no interval"
 
-def over_repeats(system: SystemRuns, read: Read) -> Value:
-    """Return the mean over the repeats of what `read` gives for each, with its 95 % interval."""
+
+def over_repeats(system: SystemRuns, read: Read, *, unresolved: str = "") -> Value:
+    """Return the mean over the repeats of what `read` gives for each, with its 95 % interval.
+
+    Where every repeat was a look at the comparison, the interval is as much wider as all looks together need.
+    With `unresolved`, the reason why it would be too narrow all the same, there is none.
+    """
     runs = system.measured
     if not runs:
         return missing(why_no_window(system))
-    return _combined(runs, [read(run) for run in runs], _load(runs))
-
-
-def latency_over_repeats(system: SystemRuns, read: Read) -> Value:
-    """Like `over_repeats`, but a saturated system has no percentile: its latency only grows with time."""
-    if (why := why_saturated(system)) is not None:
-        rate_rps = system.measured[0].meta.offered_rps
-        at = f" at {rate_rps:.3g} requests/s" if rate_rps is not None else ""
-        return missing(f"saturated{at}: {why}, so a percentile has no meaning")
-    return over_repeats(system, read)
+    readings = [read(run) for run in runs]
+    if (lack := _lack(readings)) is not None:
+        return lack
+    return _combined(system, readings, unresolved)
 
 
 def shortest(system: SystemRuns, read: Read) -> Value:
@@ -66,7 +74,15 @@ def offline_rps(system: SystemRuns) -> Value:
     Its interval comes from blocks within the one run, and so knows nothing of the variation between
     processes.
     """
-    return _offline(system, lambda run: np.ones(run.requests.num_rows), "offline (saturated) throughput")
+    return _offline(system, _each_one, "offline (saturated) throughput")
+
+
+def saturated_dispersion(system: SystemRuns) -> float | None:
+    """Return the index of dispersion of the saturated run's answers; None of fewer than five batches."""
+    if system.offline is None:
+        return None
+    work = _saturated_work(system.offline, _each_one)
+    return None if isinstance(work, str) else rate_dispersion(work.ends_s, work.amounts, work.started_s)
 
 
 def offline_tokens_per_s(system: SystemRuns) -> Value:
@@ -124,36 +140,42 @@ def origin(run: Run) -> str:
     return f"measured on {run.meta.facts.get('gpu_name') or 'an unnamed GPU'}"
 
 
-def _combined(runs: Sequence[Run], readings: list[Reading], load: str) -> Value:
-    if (lack := _lack(readings)) is not None:
-        return lack
-    estimate = _widened(
-        mean_interval([reading.value for reading in readings if reading.value is not None]), readings
-    )
+def _combined(system: SystemRuns, readings: list[Reading], unresolved: str) -> Value:
+    """Return the mean of readings of which none is missing."""
+    runs, confidence = system.measured, system.confidence
+    figures = [reading.value for reading in readings if reading.value is not None]
+    estimate = _widened(level_interval(figures, confidence), readings)
     hows = list(dict.fromkeys(reading.how for reading in readings if reading.how))
     counted = [reading.n for reading in readings if reading.n is not None]
-    parts = [origin(runs[0]), load, " / ".join(hows)]
-    if counted:
-        parts.append(f"n = {sum(counted)} in {_repeats(len(runs))}")
-    else:
-        parts.append(_repeats(len(runs)))
-    if estimate.low is None:
-        parts.append("one run, so no interval")
-    else:
-        parts.append(f"95 % interval {shown(estimate.low)} to {shown(estimate.high)}")
+    count = f"n = {sum(counted)} in {_repeats(len(runs))}" if counted else _repeats(len(runs))
+    parts = [
+        origin(runs[0]),
+        _load(runs),
+        " / ".join(hows),
+        count,
+        _certainty(estimate, confidence, unresolved),
+    ]
     return Value(
         value=estimate.mean,
         source=runs[0].meta.source,
-        low=estimate.low,
-        high=estimate.high,
+        low=None if unresolved else estimate.low,
+        high=None if unresolved else estimate.high,
         n=estimate.n,
         note="; ".join(part for part in parts if part),
-        repeats={
-            run.meta.repeat: reading.value
-            for run, reading in zip(runs, readings, strict=True)
-            if reading.value is not None
-        },
+        repeats={run.meta.repeat: figure for run, figure in zip(runs, figures, strict=True)},
+        confidence=confidence,
+        unresolved=unresolved,
     )
+
+
+def _certainty(estimate: Estimate, confidence: float, unresolved: str) -> str:
+    """Return the interval in words, or why there is none."""
+    if unresolved:
+        return f"not resolved: {unresolved}"
+    if estimate.low is None:
+        return ONE_RUN
+    looks = ", whichever repeat was the last" if confidence > CONFIDENCE else ""
+    return f"95 % interval {shown(estimate.low)} to {shown(estimate.high)}{looks}"
 
 
 def _widened(estimate: Estimate, readings: Sequence[Reading]) -> Estimate:
@@ -185,24 +207,18 @@ def _offline(system: SystemRuns, amount: Callable[[Run], Array], what: str) -> V
     (the end of the last warm-up batch) and not after the end.
     """
     run = system.offline
-    if run is None:
-        return missing("no saturated run was made, so capacity is unknown")
-    if run.meta.status != "complete":
-        return missing(f"the saturated run did not complete: {run.meta.error or run.meta.status}")
-    started_s, ended_s = run.meta.facts.get("offline_started_s"), run.meta.facts.get("offline_ended_s")
-    if started_s is None or ended_s is None:
-        return missing("the saturated run did not record when it started and ended")
-    ends_s, (amounts, answered) = _batches(run, amount(run), np.ones(run.requests.num_rows))
-    counted = (ends_s > started_s) & (ends_s <= ended_s)
-    n = int(answered[counted].sum())
-    if n == 0:
-        return missing("the saturated run answered no request")
-    estimate = rate_interval(ends_s[counted], amounts[counted], started_s)
-    within = "one run, so no interval"
+    work = (
+        "no saturated run was made, so capacity is unknown" if run is None else _saturated_work(run, amount)
+    )
+    if run is None or isinstance(work, str):
+        return missing(str(work))
+    n = int(work.answered.sum())
+    estimate = rate_interval(work.ends_s, work.amounts, work.started_s)
+    within = ONE_RUN
     if estimate.low is not None:
         ends = f"{shown(estimate.low)} to {shown(estimate.high)}"
         within = f"95 % interval {ends} from {estimate.n} blocks of one run"
-    span_s = float(ends_s[counted][-1]) - started_s
+    span_s = float(work.ends_s[-1]) - work.started_s
     return Value(
         value=estimate.mean,
         source=run.meta.source,
@@ -211,6 +227,29 @@ def _offline(system: SystemRuns, amount: Callable[[Run], Array], what: str) -> V
         n=estimate.n,
         note=f"{origin(run)}; {what}; n = {n} in {span_s:.3g} s; {within}",
     )
+
+
+class _Work(msgspec.Struct, frozen=True):
+    """The batches that count of a saturated run: when each ended, its amount and its answers."""
+
+    started_s: float
+    ends_s: Array
+    amounts: Array
+    answered: Array
+
+
+def _saturated_work(run: Run, amount: Callable[[Run], Array]) -> _Work | str:
+    """Return the batches that count of a saturated run, or why there are none."""
+    if run.meta.status != "complete":
+        return f"the saturated run did not complete: {run.meta.error or run.meta.status}"
+    started_s, ended_s = run.meta.facts.get("offline_started_s"), run.meta.facts.get("offline_ended_s")
+    if started_s is None or ended_s is None:
+        return "the saturated run did not record when it started and ended"
+    ends_s, (amounts, answered) = _batches(run, amount(run), np.ones(run.requests.num_rows))
+    counted = (ends_s > started_s) & (ends_s <= ended_s)
+    if answered[counted].sum() == 0:
+        return "the saturated run answered no request"
+    return _Work(started_s, ends_s[counted], amounts[counted], answered[counted])
 
 
 def _batches(run: Run, *amounts: Array) -> tuple[Array, list[Array]]:
@@ -241,6 +280,10 @@ def _overlap(batch: Array, admitted_s: Array, done_s: Array) -> bool:
     changes = np.diff(batch[order]) != 0
     latest_s = np.maximum.accumulate(done_s[order])[:-1]
     return bool((changes & (admitted_s[order][1:] < latest_s)).any())
+
+
+def _each_one(run: Run) -> Array:
+    return np.ones(run.requests.num_rows)
 
 
 def _load(runs: Sequence[Run]) -> str:

@@ -11,6 +11,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from bench.analysis.looks import look_confidence
+from bench.analysis.output_quality import OutputQuality
+from bench.analysis.stats import CONFIDENCE
 from bench.config import Embodied
 from bench.records import Run, Value
 from bench.units import to_ms
@@ -38,6 +41,17 @@ class SystemRuns(msgspec.Struct, frozen=True, kw_only=True):
         """Every completed job: the saturated one first, then the capacity search."""
         first = [run for run in (self.offline, self.capacity) if run and run.meta.status == "complete"]
         return [*first, *self.measured]
+
+    @property
+    def confidence(self) -> float:
+        """The confidence of an interval over the repeats: above 0.95 where each of them was a look.
+
+        Whoever stops as soon as the verdict is settled looks after every repeat, from the first that may end.
+        """
+        protocol: dict[str, Any] = next((run.meta.config.get("protocol", {}) for run in self.windows), {})
+        if protocol.get("stop") != "decided":
+            return CONFIDENCE
+        return look_confidence(protocol["min_repeats"], protocol["repeats"])
 
     @property
     def jobs(self) -> Jobs:
@@ -265,6 +279,7 @@ class MetricSet(msgspec.Struct, frozen=True, kw_only=True):
     stated. `context` is None for it, and for a system of which no job was completed. `saturated` means
     that the system cannot carry the common rate, `p95_unbounded` that so many requests of some repeat
     failed that its p95 latency is infinite. `client` is the worst verdict on client and device of any run.
+    `quality` is all that was found about its outputs, of which `values` has the headlines.
     """
 
     name: str
@@ -277,6 +292,7 @@ class MetricSet(msgspec.Struct, frozen=True, kw_only=True):
     p95_unbounded: bool = False
     client: Validity | None = None
     batching: Batching | None = None
+    quality: OutputQuality | None = None
     doubts: tuple[Doubt, ...] = ()
 
 

@@ -7,12 +7,13 @@ card, or of another meter): it is named, and where its size is known, the interv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from typing import Any
 
 import msgspec
 
 from bench.analysis.change import Change
+from bench.analysis.corners import changed_groups, cube
 from bench.analysis.device import MAX_THROTTLED, throttled_share
 from bench.analysis.joules import SENSOR_GAIN
 from bench.analysis.recorded import every_gpu, series, window_of
@@ -72,29 +73,39 @@ def setting_differences(baseline: MetricSet, optimized: MetricSet) -> dict[str, 
     return {key: (one.get(key), two.get(key)) for key in keys if one.get(key) != two.get(key)}
 
 
-def doubts_of_pair(baseline: MetricSet, optimized: MetricSet) -> list[Doubt]:
-    """Return every doubt about the pair that neither system raises alone."""
-    found = [find(baseline, optimized) for find in (confounded, other_card, other_meter, other_clock, capped)]
+def doubts_of_pair(
+    baseline: MetricSet, optimized: MetricSet, others: Collection[MetricSet] = ()
+) -> list[Doubt]:
+    """Return every doubt about the pair that neither system raises alone.
+
+    `others` are the systems measured beside them in the same experiment.
+    """
+    found = [
+        confounded(baseline, optimized, others),
+        *(find(baseline, optimized) for find in (other_card, other_meter, other_clock, capped)),
+    ]
     return [doubt for doubt in found if doubt is not None]
 
 
-def confounded(baseline: MetricSet, optimized: MetricSet) -> Doubt | None:
+def confounded(baseline: MetricSet, optimized: MetricSet, others: Collection[MetricSet] = ()) -> Doubt | None:
     """Return the doubt that several changes at once raise: none of them can be credited.
 
-    A KV cache that only follows from the engine, or from compiling, is no change of its own.
+    There is none where all systems between the two are among `others`, and none of these is INVALID: a
+    factorial tells the changes apart (see `factorial`).
     """
-    changed = list(dict.fromkeys(key.partition(".")[0] for key in setting_differences(baseline, optimized)))
-    if all(
-        side.context is not None and _cache_follows(side.context.settings) for side in (baseline, optimized)
-    ):
-        changed = [name for name in changed if name != "kv_cache"]
+    changed = changed_groups(baseline, optimized)
     if len(changed) < 2:
         return None
-    return Doubt(
-        key="confounded",
-        text=f"the systems differ in {' and '.join(changed)} at once; the effect belongs to neither alone",
-        remedy="add a system for each change alone",
-    )
+    text = f"the systems differ in {' and '.join(changed)} at once; the effect belongs to neither alone"
+    between = cube(baseline, optimized, others)
+    if between is None:
+        some = ", and for each combination of some of them" if len(changed) > 2 else ""
+        return Doubt(key="confounded", text=text, remedy=f"add a system for each change alone{some}")
+    if not between.invalid:
+        return None
+    bad = ", ".join(between.invalid)
+    text += f", and the factorial that would tell them apart has an INVALID run ({bad})"
+    return Doubt(key="confounded", text=text, remedy=f"measure again: {bad}")
 
 
 def on_several_cards(baseline: MetricSet, optimized: MetricSet) -> bool:
@@ -180,13 +191,3 @@ def _each(baseline: MetricSet, optimized: MetricSet, read: Callable[[Context], t
     return ", ".join(
         f"{name}: {' / '.join(read(context)) or 'unknown'}" for name, context in sides if context
     )
-
-
-def _cache_follows(settings: Mapping[str, Any]) -> bool:
-    """Say whether a system's KV cache is the one that its engine has by itself.
-
-    That is the dynamic one, with `compile` the static one; a paged one exists in no engine with another.
-    """
-    kind = settings.get("kv_cache.kind")
-    compiles = any(key.startswith("compile.") for key in settings)
-    return kind == "paged" or kind == ("static" if compiles else "dynamic")

@@ -1,6 +1,6 @@
 """The command line: arguments to one call, one printed result, one exit code.
 
-Exit codes: 0 done; 1 the verdict says no (`compare --fail-on`), or the self-test does; 2 bad input, or
+Exit codes: 0 done; 1 the verdict says no (`compare --fail-on`), the gate or the self-test; 2 bad input, or
 something is not available here; 3 a job failed or a run is invalid (the client did not send as asked, or the
 device was not itself), finished results are kept; 130 interrupted, likewise. Results go to stdout, progress
 and messages to stderr. Everything heavy is imported by the command that needs it.
@@ -12,9 +12,13 @@ import sys
 
 import typer
 
+from bench.cli.ab import ab
+from bench.cli.choose import select
+from bench.cli.gate import gate
 from bench.cli.judge import check, compare, summarize
 from bench.cli.machine import env, selftest
 from bench.cli.measure import capacity, run
+from bench.cli.quality import quality
 from bench.cli.simulation import fit, simulate
 from bench.errors import BenchError
 
@@ -28,7 +32,21 @@ app = typer.Typer(
     epilog="Exit codes: 0 done; 1 the verdict says no; 2 bad input or not available; "
     "3 a job failed or a run is invalid, finished results are kept; 130 interrupted, likewise.",
 )
-for command in (run, capacity, check, summarize, compare, fit, simulate, selftest, env):
+for command in (
+    run,
+    capacity,
+    check,
+    summarize,
+    compare,
+    quality,
+    ab,
+    select,
+    gate,
+    fit,
+    simulate,
+    selftest,
+    env,
+):
     app.command()(command)
 
 

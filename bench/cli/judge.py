@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.show import invalid_lines, show_comparisons
+from bench.cli.show import invalid_lines, rounds_lines, show_comparisons
 from bench.errors import BenchError
 
 
@@ -80,7 +80,8 @@ def compare(
 
     Volume, grid and objective are a run's own unless they are stated; bare CSVs take the defaults.
     """
-    from bench.run.results import Override, judge_experiment, judge_paths, metric_sets
+    from bench.run.judging import Override, judge_experiment, judge_paths
+    from bench.run.results import metric_sets
 
     override = Override(
         requests_per_day=requests_per_day, kg_co2e_per_kwh=kg_co2e_per_kwh, p95_latency_ms=p95_latency_ms
@@ -93,7 +94,7 @@ def compare(
     else:
         results = [judge_paths(baseline, optimized, override, allowed)]
     show_comparisons(results, sets, markdown=markdown, every=every)
-    for line in invalid_lines(sets or {}):
+    for line in [*(rounds_lines(baseline) if optimized is None else []), *invalid_lines(sets or {})]:
         print(f"bench: {line}", file=sys.stderr)
     if fail_on and any(_fails(result.verdict.decision, fail_on) for result in results):
         raise typer.Exit(1)

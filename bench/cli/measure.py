@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.show import invalid_lines, new_console, show_comparisons
+from bench.cli.show import invalid_lines, new_console, rounds_lines, show_comparisons
 from bench.errors import BenchError
 from bench.units import MINUTE_S
 
@@ -53,17 +53,20 @@ def _run(parts: Any, folder: Path, results: Path, *, quiet: bool, every: bool) -
     """Run what is not complete, write the CSVs, show the comparison; return the exit code."""
     from bench.report.progress import RunProgress
     from bench.run.experiment import planned_s, run_experiment
+    from bench.run.judging import judge_experiment
     from bench.run.preflight import warnings
-    from bench.run.results import judge_experiment, metric_sets, write_csvs
+    from bench.run.results import metric_sets, write_csvs
 
     console = new_console(stderr=True)
     plan_s = planned_s(parts)
     console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
     for line in warnings(parts):
         print(f"bench: {line}", file=sys.stderr)
-    console.print(f"{len(plan_s)} jobs, {sum(plan_s.values()) / MINUTE_S:.1f} minutes plus loading and drain")
+    most = "at most " if parts.experiment.protocol.stop == "decided" else ""
+    minutes = sum(plan_s.values()) / MINUTE_S
+    console.print(f"{most}{len(plan_s)} jobs, {most}{minutes:.1f} minutes plus loading and drain")
     with RunProgress(console, planned_s=plan_s, quiet=quiet) as progress:
-        failures = _resumable(lambda: run_experiment(parts, folder, progress.watch), f"run --resume {folder}")
+        failures = resumable(lambda: run_experiment(parts, folder, progress.watch), f"run --resume {folder}")
     sets = metric_sets(folder)
     invalid = invalid_lines(sets)
     written = write_csvs(folder, folder)
@@ -79,7 +82,7 @@ def _run(parts: Any, folder: Path, results: Path, *, quiet: bool, every: bool) -
             "bench: one system only, so there is nothing to compare; its figures are in the CSV",
             file=sys.stderr,
         )
-    for line in _overloaded(sets):
+    for line in [*rounds_lines(folder), *_overloaded(sets)]:
         print(f"bench: {line}", file=sys.stderr)
     if failures:
         print(f"bench: go on with: bench run --resume {folder}", file=sys.stderr)
@@ -153,13 +156,13 @@ def _search(parts: Any, folder: Path, *, quiet: bool) -> list[str]:
         print(f"bench: {line}", file=sys.stderr)
     plan_s = planned_s(parts, capacity_only=True)
     with RunProgress(console, planned_s=plan_s, quiet=quiet) as progress:
-        return _resumable(
+        return resumable(
             lambda: run_experiment(parts, folder, progress.watch, capacity_only=True),
             f"capacity --resume {folder}",
         )
 
 
-def _resumable(work: Callable[[], list[str]], command: str) -> list[str]:
+def resumable(work: Callable[[], list[str]], command: str) -> list[str]:
     """Do `work`, and say with which command to go on when it is interrupted."""
     from bench.run.experiment import Interrupted
 

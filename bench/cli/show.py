@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 
 def show_comparisons(
     results: list[Any], sets: Mapping[str, Any] | None = None, *, markdown: bool = False, every: bool
 ) -> None:
-    """Print each comparison; of more than two systems `sets` in one table instead, unless `every`."""
+    """Print each comparison; of more than two systems `sets` in one table instead, unless `every`.
+
+    Where these hold full factorials, what each change did follows the table.
+    """
+    from bench.analysis.factorial import factorials
+    from bench.report.factorial import factorial_to_markdown, render_factorial
     from bench.report.overview import overview_to_markdown, render_overview
     from bench.report.tables import render_comparison, to_markdown
 
@@ -20,6 +26,14 @@ def show_comparisons(
             print(overview_to_markdown(sets, decisions), end="" if not every else "\n")
         else:
             new_console().print(render_overview(sets, decisions))
+        found = factorials(sets)
+        for factorial in found:
+            in_words = every or len(found) == 1
+            if markdown:
+                text = factorial_to_markdown(factorial, every=every, in_words=in_words)
+                print(f"\n{text}", end="\n" if every else "")
+            else:
+                new_console().print(render_factorial(factorial, every=every, in_words=in_words))
         if not every:
             print("bench: each pair in full: --all, or bench compare RUN/SYSTEM RUN/SYSTEM", file=sys.stderr)
             return
@@ -44,3 +58,12 @@ def invalid_lines(sets: Mapping[str, Any]) -> list[str]:
         for name, system in sets.items()
         if system.client is not None and system.client.level == "INVALID"
     ]
+
+
+def rounds_lines(folder: Path) -> list[str]:
+    """Return how the repeats of a run folder ended, where they were looked at as they went; else nothing."""
+    from bench.run.rounds import rounds_in_words
+    from bench.store import read_experiment
+
+    rounds = read_experiment(folder).rounds
+    return [] if rounds is None else [rounds_in_words(rounds)]

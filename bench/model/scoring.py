@@ -8,15 +8,21 @@ added. Perplexity is exp(mean nll); it depends on window, stride and tokenizer, 
 The reference's logits are written as they come, position by position, in their own dtype: an FP16
 model's logits lose nothing in a float16 file, while rounding a *reference* to 16 bit would by itself
 cause a divergence of 5e-4 (as llama.cpp's stored logits show). A second model is then held against them:
-KL(reference || this) of the next-token distributions, and whether both rank the same token first. The
-sums run in float64, so that a divergence of 1e-6 is a figure and not rounding.
+KL(reference || this) of the next-token distributions, whether both rank the same token first, and how
+likely the reference found the token that came. The sums run in float64, so that a divergence of 1e-6 is a
+figure and not rounding.
 
-Memory is bounded by one window of logits and a block of positions, whatever the length of the text.
+`batch` windows are computed at a time. The figures are made with one; the baseline scored once more with
+several, against itself, shows how much of a difference is rounding that follows the shapes.
+
+Memory is bounded by the logits that one batch of windows newly scores and a block of positions, whatever
+the length of the text: 0.2 GB at a vocabulary of 150,000 in FP16, a stride of 256 and one window.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,13 +87,15 @@ def score_heldout(
     stride: int,
     reference: Path | None = None,
     save_logits: Path | None = None,
+    batch: int = 1,
 ) -> pa.Table:
-    """Score `text_ids` and return a row per scored position: `position, nll, kl, agree`.
+    """Score `text_ids` and return a row per scored position: `position, nll, kl, agree, ref_nll`.
 
-    `nll` is in nats; `kl` (nats) and `agree` are null without a `reference`, a file that an earlier call
-    wrote to its `save_logits` for the same text, window and stride (ResultError otherwise). The window
-    is cut to the model's context. `save_logits` takes positions x vocabulary x 2 bytes for a model in
-    FP16, and has a description beside it (`.json`), written last.
+    `nll` is in nats; `kl` (nats), `agree` and `ref_nll` (the reference's nll of the same token) are null
+    without a `reference`, a file that an earlier call wrote to its `save_logits` for the same text, window
+    and stride (ResultError otherwise). The window is cut to the model's context, and `batch` windows are
+    computed at a time. `save_logits` takes positions x vocabulary x 2 bytes for a model in FP16, and has a
+    description beside it (`.json`), written last.
     """
     import pyarrow as pa
 
@@ -102,9 +110,11 @@ def score_heldout(
         vocab_size=int(loaded.facts["vocab_size"]),
     )
     theirs = None if reference is None else _open_reference(reference, described)
-    columns: dict[str, list[Any]] = {"position": [], "nll": [], "kl": [], "agree": []}
+    types = {"position": pa.int32()} | dict.fromkeys(("nll", "kl", "agree", "ref_nll"), pa.float64())
+    types["agree"] = pa.bool_()
+    columns: dict[str, list[Any]] = {name: [] for name in types}
     sink = None if save_logits is None else _LogitsFile(save_logits, described)
-    for start, logits in _scored_logits(loaded, text_ids, window, stride):
+    for start, logits in _scored_logits(loaded, text_ids, window, stride, batch):
         if sink is not None:
             sink.write(start, logits)
         for block in range(0, len(logits), _BLOCK):
@@ -117,36 +127,66 @@ def score_heldout(
                 columns[key].extend(values)
     if sink is not None:
         sink.finish()
-    types = {"position": pa.int32(), "nll": pa.float64(), "kl": pa.float64(), "agree": pa.bool_()}
     return pa.table({key: pa.array(columns[key], type=types[key]) for key in types})
 
 
+class _Window(msgspec.Struct, frozen=True):
+    """A cut `ids[begin:end]` whose positions from `first` on are scored here."""
+
+    begin: int
+    end: int
+    first: int
+
+    @property
+    def scored(self) -> int:
+        return self.end - self.first
+
+
+def _windows(length: int, window: int, stride: int, batch: int) -> Iterator[list[_Window]]:
+    """Yield the cuts of a text in batches of equal length; the last cut may be shorter, and goes alone."""
+    waiting: list[_Window] = []
+    begin, scored_to = 0, 1
+    while scored_to < length:
+        cut = _Window(begin, min(begin + window, length), scored_to)
+        if waiting and (len(waiting) == batch or cut.end - cut.begin < window):
+            yield waiting
+            waiting = []
+        waiting.append(cut)
+        scored_to = cut.end
+        begin += stride
+    if waiting:
+        yield waiting
+
+
 def _scored_logits(
-    loaded: LoadedModel, ids: Sequence[int], window: int, stride: int
+    loaded: LoadedModel, ids: Sequence[int], window: int, stride: int, batch: int
 ) -> Iterator[tuple[int, Any]]:
-    """Yield, window by window, the first newly scored position and the logits that predict from it on."""
+    """Yield, window by window, the first newly scored position and the logits that predict from it on.
+
+    Only those places are mapped to the vocabulary where the model can be told so.
+    """
     import torch
 
-    scored_to = 1
-    begin = 0
-    while scored_to < len(ids):
-        end = min(begin + window, len(ids))
-        tokens = torch.tensor([list(ids[begin:end])], device=loaded.device)
+    told = "logits_to_keep" in inspect.signature(loaded.model.forward).parameters
+    for cuts in _windows(len(ids), window, stride, batch):
+        tokens = torch.tensor([list(ids[cut.begin : cut.end]) for cut in cuts], device=loaded.device)
+        # Logits at place i predict the token at i + 1, so the last place predicts nothing that is known.
+        most = max(cut.scored for cut in cuts) + 1
+        options = {"logits_to_keep": most} if told else {}
         with torch.inference_mode():
-            logits = loaded.model(input_ids=tokens, use_cache=False).logits[0]
-        # Logits at place i predict the token at i + 1.
-        yield scored_to, logits[scored_to - 1 - begin : end - 1 - begin]
+            logits = loaded.model(input_ids=tokens, use_cache=False, **options).logits
+        for row, cut in enumerate(cuts):
+            yield cut.first, logits[row, -1 - cut.scored : -1]
         del logits
-        scored_to = end
-        begin += stride
 
 
 def _score_block(logits: Any, targets: Sequence[int], reference: Any | None) -> dict[str, list[Any]]:
-    """Return nll, kl and agree of a block of positions; kl and agree null without `reference`."""
+    """Return the columns of a block of positions; all but nll are null without `reference`."""
     import torch
 
     ours = torch.log_softmax(logits.double(), dim=-1)
-    picked = ours.gather(1, torch.tensor(targets, device=logits.device)[:, None])[:, 0]
+    places = torch.tensor(targets, device=logits.device)[:, None]
+    picked = ours.gather(1, places)[:, 0]
     if not bool(torch.isfinite(picked).all()):
         raise RunFailed(
             "quality: the model's logits are not finite; in fp16 that is an overflow, "
@@ -154,12 +194,13 @@ def _score_block(logits: Any, targets: Sequence[int], reference: Any | None) -> 
         )
     nll = (-picked).tolist()
     if reference is None:
-        return {"nll": nll, "kl": [None] * len(nll), "agree": [None] * len(nll)}
+        return {"nll": nll} | dict.fromkeys(("kl", "agree", "ref_nll"), [None] * len(nll))
     given = torch.from_numpy(reference.copy()).to(logits.device)
     theirs = torch.log_softmax(given.double(), dim=-1)
     kl = (theirs.exp() * (theirs - ours)).sum(dim=-1)
     agree = given.argmax(dim=-1) == logits.argmax(dim=-1)
-    return {"nll": nll, "kl": kl.tolist(), "agree": agree.tolist()}
+    ref_nll = -theirs.gather(1, places)[:, 0]
+    return {"nll": nll, "kl": kl.tolist(), "agree": agree.tolist(), "ref_nll": ref_nll.tolist()}
 
 
 class _LogitsFile:

@@ -26,6 +26,20 @@ class TextTokenizer:
         ids = self._inner(text, add_special_tokens=False, verbose=False)["input_ids"]
         return [int(i) for i in ids]
 
+    def encode_chat(self, text: str) -> list[int] | None:
+        """Return a conversation in which the user says `text`, up to where the model answers.
+
+        None where the tokenizer has no chat template, as that of a base model.
+        """
+        if not getattr(self._inner, "chat_template", None):
+            return None
+        said = [{"role": "user", "content": text}]
+        # A model that would think first answers at once; templates that know no such switch ignore it.
+        written = self._inner.apply_chat_template(
+            said, tokenize=False, add_generation_prompt=True, enable_thinking=False
+        )
+        return self.encode(str(written))
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of `ids`, special tokens included."""
         return str(self._inner.decode(list(ids), skip_special_tokens=False))

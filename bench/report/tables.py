@@ -6,7 +6,7 @@ of systems and models go in as plain text, never as markup. Readable at 80 colum
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -17,13 +17,20 @@ from rich.text import Text
 from bench.analysis.change import Direction
 from bench.analysis.comparison import Comparison, Row
 from bench.analysis.decide import Decision, Verdict
+from bench.analysis.expectations import Fate
 from bench.analysis.metrics import METRICS, REQUIRED
 from bench.analysis.numbers import shown
-from bench.analysis.system import Doubt
-from bench.records import Value
+from bench.report.markdown import escaped as _md
+from bench.report.quality import quality_to_markdown, render_quality
+from bench.report.sections import sections
 from bench.units import PERCENT
 
-DIRECTION_STYLE: dict[Direction, str] = {"better": "green", "worse": "red", "unclear": "yellow"}
+DIRECTION_STYLE: dict[Direction, str] = {
+    "better": "green",
+    "worse": "red",
+    "unclear": "yellow",
+    "not resolved": "yellow",
+}
 DECISION_STYLE: dict[Decision, str] = {
     "adopt": "green",
     "adopt with guardrails": "green",
@@ -31,6 +38,7 @@ DECISION_STYLE: dict[Decision, str] = {
     "reject": "red",
     "not enough evidence": "yellow",
 }
+FATE_STYLE: dict[Fate, str] = {"confirmed": "green", "refuted": "red", "inconclusive": "yellow"}
 HEADLINE = {
     *REQUIRED,
     "ttft_p95_ms",
@@ -49,17 +57,19 @@ HEADLINE = {
 
 
 def render_comparison(comparison: Comparison, verdict: Verdict, *, every: bool = False) -> Group:
-    """Return the report: table, day, verdict, gates, tradeoffs, guardrails, doubts, what is missing.
+    """Return the report: verdict, table, day, gates, expectations, then the sections in their order.
 
     The table shows the headline metrics; with `every`, all that have a figure.
     """
     parts: list[RenderableType] = [
+        _verdict(verdict),
         _table(comparison, every=every),
         *([_day(comparison)] if any(_day_rows(comparison)) else []),
-        _verdict(verdict),
         _gates(verdict),
+        render_quality(comparison, verdict),
+        *([_expectations(verdict)] if verdict.expectations else []),
     ]
-    for title, lines in _sections(comparison, verdict):
+    for title, lines in sections(comparison, verdict):
         parts.append(_list(title, lines))
     return Group(*parts)
 
@@ -69,7 +79,7 @@ def to_markdown(comparison: Comparison, verdict: Verdict, *, every: bool = False
     one, two = _md(comparison.baseline.name), _md(comparison.optimized.name)
     lines = [
         f"**{verdict.decision.capitalize()}{_basis(verdict)}**: {_md(verdict.binding)}",
-        *(["", f"To settle it: {_md(verdict.settle)}."] if verdict.settle else []),
+        *(["", " ".join(_md(line) for line in lead)] if (lead := _lead(verdict)) else []),
         "",
         f"| metric | {one} | {two} | change | 95 % interval | source |",
         "|---|---:|---:|---:|---|---|",
@@ -85,7 +95,14 @@ def to_markdown(comparison: Comparison, verdict: Verdict, *, every: bool = False
     lines += ["", "| gate | outcome | because |", "|---|---|---|"]
     lines += [f"| {gate.name} | {gate.outcome} | {_md(gate.text)} |" for gate in verdict.gates]
     lines += ["", " ".join(_md(line) for line in _scale(verdict))]
-    for title, items in _sections(comparison, verdict):
+    if verdict.expectations:
+        lines += ["", f"| {_expected_when(verdict)} | outcome | because |", "|---|---|---|"]
+        lines += [
+            f"| {_md(found.statement)} | {found.fate} | {_md(found.text)} |" for found in verdict.expectations
+        ]
+    if text := quality_to_markdown(comparison, verdict):
+        lines += ["", text.rstrip("\n")]
+    for title, items in sections(comparison, verdict):
         lines += ["", f"**{title}**", "", *(f"- {_md(item)}" for item in items)]
     return "\n".join(lines) + "\n"
 
@@ -138,13 +155,19 @@ def _day_rows(comparison: Comparison) -> Iterator[tuple[str, str, str, str]]:
 
 def _verdict(verdict: Verdict) -> Panel:
     body = Text(verdict.binding)
-    if verdict.settle:
-        body.append(f"\nTo settle it: {verdict.settle}.")
+    for line in _lead(verdict):
+        body.append(f"\n{line}")
     for line in _scale(verdict):
         body.append(f"\n{line}", "dim")
     title = Text(f"{verdict.decision.upper()}{_basis(verdict)}", style="bold")
     style = DECISION_STYLE[verdict.decision]
     return Panel(body, title=title, title_align="left", border_style=style, box=box.ROUNDED)
+
+
+def _lead(verdict: Verdict) -> list[str]:
+    """Return what stands right below the binding reason: what would settle it, and what was waived."""
+    lines = [f"To settle it: {verdict.settle}."] if verdict.settle else []
+    return [*lines, *(f"Waived by name: {gate.name} ({gate.text})." for gate in verdict.waived)]
 
 
 def _scale(verdict: Verdict) -> list[str]:
@@ -172,23 +195,20 @@ def _gates(verdict: Verdict) -> Table:
     return table
 
 
-def _sections(comparison: Comparison, verdict: Verdict) -> Iterator[tuple[str, list[str]]]:
-    """Yield the non-empty lists of sentences, in reading order."""
-    sections = (
-        ("Guardrails", list(verdict.guardrails)),
-        ("Tradeoffs", list(comparison.tradeoffs)),
-        ("Findings", list(comparison.findings)),
-        ("How far it depends on what is assumed", list(comparison.sensitivity)),
-        ("Client and device", _clients(comparison)),
-        ("Batching", _batching(comparison)),
-        ("The systems differ in", _differences(comparison)),
-        ("Allowed to differ", list(comparison.allowed)),
-        ("Doubts", [_doubt(doubt) for doubt in comparison.doubts]),
-        ("Not measured", _missing(comparison)),
-    )
-    for title, lines in sections:
-        if lines:
-            yield title, lines
+def _expectations(verdict: Verdict) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column(_expected_when(verdict), min_width=18)
+    table.add_column("outcome")
+    table.add_column("because")
+    for found in verdict.expectations:
+        style = FATE_STYLE.get(found.fate, "")
+        table.add_row(Text(found.statement), Text(found.fate, style=style), Text(found.text))
+    return table
+
+
+def _expected_when(verdict: Verdict) -> str:
+    """Say whether the expectations are known to be from before the measurement."""
+    return "expected before the run" if verdict.registered else "usually expected"
 
 
 def _list(title: str, lines: Iterable[str]) -> Table:
@@ -250,62 +270,3 @@ def _source(row: Row, comparison: Comparison) -> str:
 
 def _basis(verdict: Verdict) -> str:
     return ", on point values" if verdict.on_point_values else ""
-
-
-def _differences(comparison: Comparison) -> list[str]:
-    return [f"{key}: {one} against {two}" for key, (one, two) in comparison.differences.items()]
-
-
-def _clients(comparison: Comparison) -> list[str]:
-    """Return the verdict on the harness itself, per system: that of its worst repeat."""
-    sides = (comparison.baseline, comparison.optimized)
-    return [f"{side.name}: {side.client.in_words}" for side in sides if side.client is not None]
-
-
-def _batching(comparison: Comparison) -> list[str]:
-    """Return, per system, the shares of batch sizes and of the reasons to go and to wait."""
-    lines = []
-    for side in (comparison.baseline, comparison.optimized):
-        if side.batching is None:
-            continue
-        found = side.batching
-        lines.append(
-            f"{side.name}: size p50 {found.p50_size:g}, p90 {found.p90_size:g}; {_share(found.sizes)}"
-        )
-        if found.admitted:
-            lines.append(f"{side.name}: went because of {_share(found.admitted)}")
-        if found.waited:
-            lines.append(f"{side.name}: waited last for {_share(found.waited)}")
-    return lines
-
-
-def _share(shares: Mapping[str, float]) -> str:
-    """Return shares as text: `1: 20 %, 2: 80 %`."""
-    return ", ".join(f"{name}: {share * PERCENT:.3g} %" for name, share in shares.items())
-
-
-def _doubt(doubt: Doubt) -> str:
-    return f"{doubt.text}. Remedy: {doubt.remedy}." if doubt.remedy else f"{doubt.text}."
-
-
-def _missing(comparison: Comparison) -> list[str]:
-    """Return what could not be measured, metrics with the same reason together."""
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for row in comparison.rows.values():
-        lacking: list[tuple[str, Value]] = [
-            (side.name, value)
-            for side, value in ((comparison.baseline, row.baseline), (comparison.optimized, row.optimized))
-            if value.value is None
-        ]
-        if len(lacking) == 2 and lacking[0][1].note == lacking[1][1].note:
-            lacking = [("both", lacking[0][1])]
-        for who, value in lacking:
-            reasons.setdefault((who, value.note), []).append(row.label)
-    return [f"{who}: {'; '.join(labels)}: {note}" for (who, note), labels in reasons.items()]
-
-
-def _md(text: str) -> str:
-    """Escape what would be markup in a Markdown table cell."""
-    for mark in ("\\", "|", "*", "_", "`", "<", "[", "]"):
-        text = text.replace(mark, f"\\{mark}")
-    return text.replace("\n", " ")

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from bench.analysis.carbon import intensity
+from bench.analysis.expectations import check_expectations
 from bench.clock import Clock
 from bench.config import Compile, Experiment, System, choose, decode_experiment, read_toml
 from bench.errors import ConfigError
@@ -102,6 +103,7 @@ def assemble_written(written: dict[str, Any], where: str, *, model_id: str | Non
     experiment = with_trace(decode_experiment(written, where, model_id=model_id), where)
     try:
         intensity(experiment.assumptions)
+        check_expectations(experiment.expectations)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from None
     workload = experiment.workload

@@ -33,6 +33,7 @@ from bench.run.capacity import USUAL_PROBES
 from bench.run.job import run_job
 from bench.run.measure import REFERENCE_LOGITS
 from bench.run.plan import Job, capacity_job, offline_jobs, window_jobs
+from bench.run.rounds import Look, look_at_verdicts, run_rounds
 from bench.units import per_day_to_rps
 from bench.workload.load import FractionOfBaselineCapacity
 
@@ -72,10 +73,20 @@ def reopen(folder: Path) -> Parts:
     return assemble_written(meta.written, meta.config_file)
 
 
-def run_experiment(parts: Parts, folder: Path, watch: Watch, *, capacity_only: bool = False) -> list[str]:
+def run_experiment(
+    parts: Parts,
+    folder: Path,
+    watch: Watch,
+    *,
+    capacity_only: bool = False,
+    look: Look = look_at_verdicts,
+    most: int | None = None,
+) -> list[str]:
     """Run every job of `folder` that is not complete; return one line per job that failed.
 
-    With `capacity_only` the repeats at the common rate are left out; the run can be resumed for them.
+    With `capacity_only` the repeats at the common rate are left out; the run can be resumed for them. Under
+    `protocol.stop = "decided"` the repeats go on, up to `most` rounds (without it `protocol.repeats`), until
+    `look` says that they may end.
 
     Raises Interrupted on Ctrl-C, RunFailed where the common rate stays unknown, and NotAvailable or
     ConfigError as they are where the very first job finds that the experiment cannot be run here; its
@@ -94,16 +105,18 @@ def run_experiment(parts: Parts, folder: Path, watch: Watch, *, capacity_only: b
     if capacity_only:
         return lines
     rate_rps = _common_rate(parts, folder, failures)
-    for job in window_jobs(folder, systems, protocol.repeats, protocol.order, rate_rps):
-        if job.system not in failures and (failure := _ensure(job, watch)):
-            lines.append(failure)
-    return lines
+    repeats = window_jobs(folder, systems, most or protocol.repeats, protocol.order, rate_rps)
+    jobs = [job for job in repeats if job.system not in failures]
+    if protocol.stop == "decided":
+        return lines + run_rounds(folder, jobs, lambda job: _ensure(job, watch), look, watch)
+    return lines + [failure for job in jobs if (failure := _ensure(job, watch))]
 
 
-def planned_s(parts: Parts, *, capacity_only: bool = False) -> dict[str, float]:
+def planned_s(parts: Parts, *, capacity_only: bool = False, most: int | None = None) -> dict[str, float]:
     """Return the jobs in their order with their planned seconds; loading and drain come on top.
 
-    How many probes a search for capacity takes is only known afterwards.
+    How many probes a search for capacity takes is only known afterwards, and how many rounds of repeats under
+    `protocol.stop = "decided"`: these are the most.
     """
     protocol, capacity, systems = parts.experiment.protocol, parts.experiment.capacity, list(parts.systems)
     idle_s = protocol.idle_s if probe_nvml().gpus else 0.0
@@ -115,7 +128,7 @@ def planned_s(parts: Parts, *, capacity_only: bool = False) -> dict[str, float]:
         plan_s |= {capacity_job(Path(), name, 1.0).name: USUAL_PROBES * probe_s for name in systems}
     if capacity_only:
         return plan_s
-    windows = window_jobs(Path(), systems, protocol.repeats, protocol.order, rate_rps=1.0)
+    windows = window_jobs(Path(), systems, most or protocol.repeats, protocol.order, rate_rps=1.0)
     return plan_s | {job.name: window_s for job in windows}
 
 

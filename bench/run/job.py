@@ -17,9 +17,9 @@ from types import FrameType
 from bench.errors import BenchError
 from bench.records import Event, RunStatus
 from bench.run.drive import Emit
-from bench.run.measure import first_line, measure
+from bench.run.measure import measure
 from bench.run.plan import Job
-from bench.run.recording import Recording
+from bench.run.recording import Recording, first_line
 
 
 def run_job(job: Job, events: Connection) -> None:

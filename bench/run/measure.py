@@ -5,7 +5,6 @@ Each step leaves what it found in the job's `Recording`, so that whatever comes 
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from bench.model.device import use_cpu_threads
 from bench.model.load import LoadedModel, load_model, resolve_device
 from bench.model.memory import reset_peaks, torch_memory
 from bench.model.peaks import measure_peaks
-from bench.model.scoring import has_logits, held_out_ids, score_heldout
 from bench.model.treatment import check_engine, check_treatment
 from bench.records import Footprint, Request
 from bench.run.assemble import build_engine
@@ -30,6 +28,7 @@ from bench.run.metered import Opened, open_meters
 from bench.run.observe import Observer
 from bench.run.plan import Job
 from bench.run.preflight import hopeless
+from bench.run.quality import measure_quality
 from bench.run.recording import Recording
 from bench.run.window import drive_window
 from bench.workload.saved import check_shared, schedule_table
@@ -89,12 +88,8 @@ def measure(job: Job, recording: Recording, emit: Emit) -> None:
         else:
             recording.facts[name] = figure.value
     if job.kind == "offline":
-        emit("quality")
-        try:
-            _score(job, recording, loaded)
-        except Exception as error:  # noqa: BLE001 - the capacity is measured; quality is missing, with the reason
-            traceback.print_exc()
-            recording.missing["quality"] = f"the quality pass failed: {first_line(error)}"
+        logits = Path(job.experiment_folder) / REFERENCE_LOGITS
+        measure_quality(job, recording, loaded, system.kv_cache, logits, emit)
 
 
 def _look_ahead(recording: Recording, loaded: LoadedModel, emit: Emit) -> None:
@@ -157,34 +152,3 @@ def _share(job: Job, name: str, requests: Sequence[Request]) -> None:
         check_shared(store.read_table(path), own, name)
     else:
         store.write_table(path, own)
-
-
-def _score(job: Job, recording: Recording, loaded: LoadedModel) -> None:
-    """Score the held-out text; the baseline leaves its logits for the others to be held against."""
-    experiment = recording.parts.experiment
-    quality = experiment.quality
-    if experiment.model.weights == "random":
-        recording.missing["quality"] = "the weights are random: there is no output quality to measure"
-        return
-    if quality.tokens == 0:
-        recording.missing["quality"] = "not asked for: quality.tokens = 0"
-        return
-    logits = Path(job.experiment_folder) / REFERENCE_LOGITS
-    is_baseline = job.system == experiment.baseline
-    if not is_baseline and not has_logits(logits):
-        recording.missing |= dict.fromkeys(("kl", "agree"), "the baseline's quality pass left no logits")
-    text = held_out_ids(loaded.vocabulary, quality.tokens)
-    recording.facts |= {"quality_tokens": len(text.ids), "quality_note": text.note}
-    recording.quality = score_heldout(
-        loaded,
-        text.ids,
-        window=quality.window,
-        stride=quality.stride,
-        reference=logits if not is_baseline and has_logits(logits) else None,
-        save_logits=logits if is_baseline else None,
-    )
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an exception says."""
-    return (str(error).strip().splitlines() or [""])[0]

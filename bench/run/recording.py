@@ -45,6 +45,7 @@ class Recording:
         self.missing: dict[str, str] = {}
         self.doubts: list[str] = []
         self.quality: pa.Table | None = None
+        self.outputs: pa.Table | None = None
 
     def stop_meters(self) -> None:
         """End sampling; raise RunFailed when a GPU was lost on the way, which makes the run invalid."""
@@ -66,6 +67,7 @@ class Recording:
             self.drive.completions(),
             log.samples,
             self.quality,
+            self.outputs,
         )
 
     def _meta(self, status: RunStatus, error: str | None, log: SampleLog) -> RunMeta:
@@ -103,3 +105,8 @@ class Recording:
             requests=store.requests_table(requests),
             telemetry=store.telemetry_table(()),
         )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception says."""
+    return (str(error).strip().splitlines() or [""])[0]

@@ -16,7 +16,7 @@ from bench.analysis.system import Doubt
 from bench.errors import ResultError
 from bench.records import Value
 from tests.analysis.conftest import ASSUMED, CONFIG, quality, system_runs
-from tests.analysis.sides import measured, point, repeated, side
+from tests.analysis.sides import measured, point, repeated, side, with_figures
 
 
 def keys(comparison: Comparison) -> list[str]:
@@ -93,6 +93,16 @@ def test_a_base_of_zero_has_a_delta_and_no_percentage() -> None:
     assert result.pct_change is None
     assert result.delta == pytest.approx(0.1)
     assert result.direction == "worse"
+
+
+def test_a_base_that_is_known_exactly_adds_no_width() -> None:
+    exact = Value(value=0.0, source="derived", note="", low=0.0, high=0.0)
+    drift = Value(value=0.02, source="measured", note="", low=0.01, high=0.03, n=10)
+    found = change(exact, drift, "lower")
+    assert [found.low, found.high] == pytest.approx([0.01, 0.03])
+    assert found.direction == "worse"
+    still = change(exact, exact, "lower")
+    assert (still.low, still.high, still.direction) == (0.0, 0.0, "same")
 
 
 def test_a_missing_side_is_not_comparable_rather_than_zero_or_nan() -> None:
@@ -316,3 +326,32 @@ def test_doubts_of_both_systems_are_carried_over_and_a_shared_one_stands_once() 
     comparison = compare(side("a", doubts=(shared[0],)), side("b", doubts=(shared[1], own)), ASSUMED)
     texts = [doubt.text for doubt in comparison.doubts if doubt.key in ("k", "own")]
     assert texts == ["both: t", "b: u"]
+
+
+def once(value: float, low: float, high: float) -> Value:
+    return Value(value=value, source="measured", note="", low=low, high=high, n=10)
+
+
+def test_the_change_of_the_cost_is_the_mirror_image_of_throughputs_where_the_price_is_one() -> None:
+    rates = (once(5.0, 4.9, 5.1), once(10.0, 6.0, 14.0))
+    costs = (once(0.5, 0.49, 0.51), once(0.25, 0.179, 0.417))
+    one, two = (
+        with_figures(measured(name), throughput_requests_per_sec=rates[i], cost_per_1k_requests_usd=costs[i])
+        for i, name in enumerate(("baseline", "optimized"))
+    )
+    rows = compare(one, two, ASSUMED).rows
+    throughput, cost = (
+        rows[name].change for name in ("throughput_requests_per_sec", "cost_per_1k_requests_usd")
+    )
+    assert throughput.low_pct is not None
+    assert throughput.high_pct is not None
+    assert cost.low_pct == pytest.approx((1 / (1 + throughput.high_pct / 100) - 1) * 100)
+    assert cost.high_pct == pytest.approx((1 / (1 + throughput.low_pct / 100) - 1) * 100)
+    assert cost.low_pct is not None
+    assert cost.low_pct > -100
+    assert cost.direction == throughput.direction
+    dearer = with_figures(two, cost_per_1k_requests_usd=once(0.5, 0.4, 0.6))
+    other = compare(one, dearer, ASSUMED).rows["cost_per_1k_requests_usd"].change
+    assert other.pct_change == 0.0, "at another price it is a change of its own"
+    assert other.low_pct is not None
+    assert other.low_pct < 0

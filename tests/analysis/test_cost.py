@@ -140,3 +140,10 @@ def test_an_old_price_says_how_old() -> None:
     doubt = cost.old_price(runs, day(price_looked_up=True, price_date="2026-01-01"))
     assert doubt is not None
     assert "257 days before the run (at most 90)" in doubt.text
+
+
+def test_a_throughput_that_may_be_zero_leaves_the_cost_unresolved_and_no_point_value() -> None:
+    found = cost.sustained(capacity(2.0, -0.5, 4.5), DAY)
+    assert found.value is not None
+    assert (found.low, found.high) == (None, None)
+    assert found.unresolved == "the interval of the throughput reaches zero"

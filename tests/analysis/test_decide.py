@@ -190,7 +190,7 @@ def test_an_unknown_error_rate_of_a_run_is_held() -> None:
 
 
 def test_a_system_against_itself_is_held_as_immaterial() -> None:
-    runs = system_runs("baseline", (0.5, 0.51, 0.49), table=quality(kl=0.0))
+    runs = system_runs("baseline", (0.5, 0.501, 0.499), table=quality(kl=0.0))
     same = metric_set(runs, ASSUMED, OBJECTIVES, origin="runs")
     verdict = decide(compare(same, same, ASSUMED), OBJECTIVES, LIMITS)
     assert verdict.decision == "hold"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -50,6 +51,14 @@ def measured(*windows: Run) -> SystemRuns:
     return SystemRuns(name="baseline", offline=offline_run(150.0), windows=list(windows))
 
 
+def irregular(seed: int) -> list[Completion]:
+    """Return about as many requests as `many` whose number differs from second to second."""
+    counts = random.Random(seed).choices((0, 60, 140), k=10)
+    return [
+        completion(10.0 + i + j / n, 0.5, uid=1000 * i + j) for i, n in enumerate(counts) for j in range(n)
+    ]
+
+
 def telemetry(field: str, value: float) -> list[Sample]:
     """Return the sound telemetry with one field at a constant value."""
     return [sample(s.t_s, s.field, value if s.field == field else s.value) for s in constant_power()]
@@ -90,6 +99,10 @@ EXAMPLES: dict[str, tuple[SystemRuns, str]] = {
     "few requests": (
         measured(good(requests=steady())),
         "10 requests per repeat are too few for p99, p95, p90, p50",
+    ),
+    "not resolved": (
+        measured(*(good(i, requests=irregular(i), offered_rps=140.0) for i in range(3))),
+        "p50, p90, p95, p99 latency is not resolved: at 93% of the saturated throughput a window holds",
     ),
     "few repeats": (measured(good()), "one repeat gives no interval"),
     "wide interval": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,13 @@ def test_every_metric_of_the_table_is_known_by_hand_or_missing_with_a_reason(
     rest = {name: value for name, value in values.items() if name not in GOLDEN and name != "tpot_p50_ms"}
     assert set(rest) == {
         "stable_requests_per_sec",
+        "perplexity_ratio",
+        "kl_p99",
+        "identical_outputs",
+        "output_edit_distance",
+        "output_length_ratio",
+        "format_drop",
+        "tone_shift",
         "torch_peak_allocated_gb",
         "torch_peak_reserved_gb",
         "non_torch_memory_gb",
@@ -144,7 +152,9 @@ def test_the_interval_comes_from_the_repeats() -> None:
     p50 = summarize(system_runs(latencies_s=(0.4, 0.5, 0.6)), ASSUMED, OBJECTIVES)["p50_latency_ms"]
     assert number(p50) == pytest.approx(500)
     assert p50.n == 3
-    assert p50.low == pytest.approx(500 - 4.30265 * 100 / 3**0.5, abs=0.01)
+    # t(2) = 4.303 standard errors on the logarithm of the mean: never below zero.
+    assert p50.low == pytest.approx(500 / math.exp(4.30265 * 0.2 / 3**0.5), abs=0.01)
+    assert p50.high == pytest.approx(500 * math.exp(4.30265 * 0.2 / 3**0.5), abs=0.01)
 
 
 def test_requests_due_outside_the_window_are_not_scored() -> None:

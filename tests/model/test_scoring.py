@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import types
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +158,95 @@ def test_held_out_text_needs_a_tokenizer_and_two_tokens(tiny: LoadedModel, tmp_p
     (tmp_path / "empty.txt").write_text("")
     with pytest.raises(NotAvailable, match="holds 0 tokens"):
         held_out_ids(tiny.vocabulary, 10, tmp_path / "empty.txt")
+
+
+def test_the_references_likelihood_of_each_token_stands_beside_ours(
+    load_tiny: LoadTiny, text_ids: tuple[int, ...], reference: Path
+) -> None:
+    own = score_heldout(load_tiny(Fp16()), text_ids, WINDOW, STRIDE)
+    other = score_heldout(load_tiny(Nf4()), text_ids, WINDOW, STRIDE, reference=reference)
+    assert np.allclose(other["ref_nll"].to_numpy(), own["nll"].to_numpy(), atol=1e-12)
+    assert own["ref_nll"].null_count == TOKENS - 1
+
+
+@pytest.mark.parametrize("batch", [2, 3, 50])
+def test_in_fp32_the_batch_of_windows_changes_nothing_but_rounding(
+    tiny: LoadedModel, text_ids: tuple[int, ...], batch: int
+) -> None:
+    one = score_heldout(tiny, text_ids, WINDOW, STRIDE)
+    many = score_heldout(tiny, text_ids, WINDOW, STRIDE, batch=batch)
+    assert many["position"].equals(one["position"])
+    assert np.allclose(many["nll"].to_numpy(), one["nll"].to_numpy(), atol=1e-4)
+
+
+def test_a_model_that_maps_every_place_to_the_vocabulary_is_scored_alike(
+    tiny: LoadedModel, text_ids: tuple[int, ...]
+) -> None:
+    class Whole:
+        """The model behind a `forward` that knows no `logits_to_keep`."""
+
+        def forward(self, input_ids: Any, use_cache: bool) -> Any:
+            return tiny.model(input_ids=input_ids, use_cache=use_cache)
+
+        __call__ = forward
+
+    whole = score_heldout(msgspec.structs.replace(tiny, model=Whole()), text_ids, WINDOW, STRIDE)
+    told = score_heldout(tiny, text_ids, WINDOW, STRIDE)
+    assert np.allclose(whole["nll"].to_numpy(), told["nll"].to_numpy(), atol=1e-4)
+
+
+def live_peak_mb(tokens: int, tmp_path: Path) -> float:
+    """Score `tokens` tokens at a vocabulary of 150,000; return the most that tensors held at any moment."""
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    vocabulary, held, peak = 150_000, 0, 0
+    known: dict[int, int] = {}
+
+    class Held(TorchDispatchMode):  # type: ignore[misc]
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            for tensor in result if isinstance(result, (tuple, list)) else (result,):
+                if isinstance(tensor, torch.Tensor):
+                    self.count(tensor)
+            return result
+
+        def count(self, tensor: torch.Tensor) -> None:
+            nonlocal held, peak
+            storage = tensor.untyped_storage()
+            place = storage.data_ptr()
+            if place in known:
+                return
+            known[place] = storage.nbytes()
+            held += storage.nbytes()
+            peak = max(peak, held)
+            weakref.finalize(storage, self.forget, place)
+
+        def forget(self, place: int) -> None:
+            nonlocal held
+            held -= known.pop(place, 0)
+
+    class Huge:
+        def forward(self, input_ids: Any, use_cache: bool, logits_to_keep: int) -> Any:
+            shape = (len(input_ids), min(logits_to_keep, input_ids.shape[1]), vocabulary)
+            return types.SimpleNamespace(logits=torch.zeros(shape, dtype=torch.float16))
+
+        __call__ = forward
+
+    loaded = LoadedModel(
+        model=Huge(), vocabulary=ModelVocabulary(ordinary_ids=(1,), tokenizer=None), device="cpu", eos_ids=(),
+        max_context=512, load_s=0.0, facts={"vocab_size": vocabulary},
+    )  # fmt: skip
+    path, ids = tmp_path / f"{tokens}.npy", tuple(range(tokens))
+    with Held():
+        score_heldout(loaded, ids, 32, 16, save_logits=path)
+        score_heldout(loaded, ids, 32, 16, reference=path)
+    path.unlink()
+    return peak / 1e6
+
+
+def test_memory_is_bounded_by_a_block_at_a_vocabulary_of_150_000(tmp_path: Path) -> None:
+    # A window's logits in FP16 are 10 MB here, a block of 32 positions in FP64 38 MB; a handful live at once.
+    short, long = live_peak_mb(48, tmp_path), live_peak_mb(144, tmp_path)
+    assert 50 < short < 400
+    assert long < 1.05 * short

@@ -38,6 +38,8 @@ p95_latency_ms = 60_000
 tokens = 256
 window = 128
 stride = 64
+  prompts = 15
+new_tokens = 12
 [capacity]
 search = false
 [protocol]
@@ -152,6 +154,28 @@ def test_quality_is_measured_against_the_baseline(simulated: Path) -> None:
     assert 0 < float(optimized["mean_kl"][0]) < 0.05
     assert 0.8 < float(optimized["top1_agreement"][0]) <= 1
     assert not list(run_folder(simulated).glob(".baseline-logits*"))
+
+
+def test_outputs_are_kept_with_the_baselines_beside_and_the_noise_floor_in_its_own_job(
+    simulated: Path,
+) -> None:
+    baseline, optimized = (
+        pq.read_table(run_folder(simulated) / f"{name}.offline" / "outputs.parquet").to_pylist()
+        for name in ("baseline", "optimized")
+    )
+    assert len(baseline) == len(optimized) == 15
+    for one, two in zip(baseline, optimized, strict=True):
+        assert two["ref_ids"] == one["ids"]
+        assert two["ref_text"] == one["text"]
+        assert len(one["ids"]) == len(one["again_ids"]) == 12
+        assert one["ref_ids"] is None
+        assert two["again_ids"] is None
+    scored = pq.read_table(run_folder(simulated) / "baseline.offline" / "quality.parquet")
+    assert scored["again_kl"].null_count == 0
+    done = bench("quality", run_folder(simulated), "--markdown")
+    assert done.returncode == 0, done.stderr
+    assert "| mean KL, nats |" in done.stdout
+    assert "digits copied: not informative" in done.stdout
 
 
 def test_every_request_has_one_row_and_its_stages_sum_to_its_latency(simulated: Path) -> None:

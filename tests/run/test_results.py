@@ -12,13 +12,8 @@ from bench import store
 from bench.config import decode_experiment
 from bench.errors import ResultError
 from bench.records import Run
-from bench.run.results import (
-    Override,
-    judge_experiment,
-    judge_paths,
-    metric_sets,
-    write_csvs,
-)
+from bench.run.judging import Override, judge_experiment, judge_paths
+from bench.run.results import metric_sets, write_csvs
 from tests.analysis.conftest import PRICE, quality, system_runs
 
 

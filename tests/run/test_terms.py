@@ -11,7 +11,8 @@ import pytest
 from bench import store
 from bench.analysis.cost import resolve_price
 from bench.errors import ConfigError
-from bench.run.results import BARE, Override, judge_experiment, judge_paths, terms_of, write_csvs
+from bench.run.judging import BARE, Override, judge_experiment, judge_paths
+from bench.run.results import terms_of, write_csvs
 from tests.run.test_results import experiment_folder
 
 ENERGY_KWH = 100 * 1000 / 3.6e6

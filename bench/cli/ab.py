@@ -1,0 +1,177 @@
+"""The A/B replay of two systems: measured, extended, shown again."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Set
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.cli.measure import resumable
+from bench.cli.show import new_console
+from bench.units import MINUTE_S
+
+TO_SHOW = {"path", "resume", "extend", "fail_on", "markdown", "quiet"}
+"""What may be said of a replay that is recorded already."""
+
+
+class AbFailOn(StrEnum):
+    """The mildest result that makes `ab` exit with 1."""
+
+    extend = "extend"
+    hold = "hold"
+    reject = "reject"
+
+
+def ab(
+    context: typer.Context,
+    path: Annotated[
+        Path | None,
+        typer.Argument(metavar="CONFIG|RUN", help="An experiment file, or a replay's run folder."),
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="System; default: the first.")] = None,
+    candidate: Annotated[
+        str | None, typer.Option(help="System; default: the one called optimized, else the last.")
+    ] = None,
+    pairs: Annotated[
+        int | None, typer.Option(min=1, max=100, help="Pairs of segments (8); with --extend so many more.")
+    ] = None,
+    max_pairs: Annotated[
+        int | None, typer.Option(min=2, max=200, help="With all extensions; default: twice --pairs.")
+    ] = None,
+    segment_s: Annotated[
+        float | None, typer.Option(min=0.1, max=86_400, help="Length of a segment; default: window_s.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="The primary metric.")] = "p95_latency_ms",
+    mde: Annotated[
+        float, typer.Option(min=0.1, max=1000, help="Improvement of it to be found, in percent.")
+    ] = 10.0,
+    power: Annotated[float, typer.Option(min=0.51, max=0.999, help="Probability to find it.")] = 0.8,
+    tolerate: Annotated[
+        float, typer.Option(min=0.1, max=1000, help="Worsening of any metric that is tolerated, in percent.")
+    ] = 20.0,
+    like: Annotated[
+        Path | None, typer.Option(help="An earlier run folder: what can be detected, by its scatter.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=1e-6, max=1e9, help="Requests/s, instead of [load].")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Model id or folder instead of the file's.")] = None,
+    results: Annotated[Path, typer.Option(help="Where the run folder goes.")] = Path("results"),
+    resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted replay.")] = None,
+    extend: Annotated[Path | None, typer.Option(help="Add --pairs to this replay.")] = None,
+    fail_on: Annotated[
+        AbFailOn | None, typer.Option(help="Exit with 1 at this result or a worse one.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Replay one seeded trace on two systems in turn: rollout, extend, hold or reject.
+
+    Of a replay's run folder the result is shown again. The exit code is 0 unless --fail-on says more, and 3
+    where a job failed, the planned pairs were not all made, or fewer than two count.
+    """
+    from bench.run.ab import go_on, replay_of, start
+    from bench.run.ab_plan import Asked, plan_in_words, prepare
+    from bench.run.experiment import reopen
+
+    if sum(given is not None for given in (path, resume, extend)) != 1:
+        raise typer.BadParameter("give one of an experiment file or run folder, --resume RUN, --extend RUN")
+    failures: list[str] = []
+    folder = resume or extend or path
+    assert folder is not None
+    if folder.is_dir():
+        _refuse_planning(context, {"pairs"} if extend is not None else set())
+    if extend is not None and pairs is None:
+        raise typer.BadParameter("--extend needs --pairs: how many more")
+    if folder != path:
+        failures = _replay(reopen(folder), folder, go_on(folder, pairs or 0), quiet=quiet)
+    elif not folder.is_dir():
+        asked = Asked(
+            baseline=baseline,
+            candidate=candidate,
+            metric=metric,
+            mde_pct=mde,
+            power=power,
+            tolerated_pct=tolerate,
+            pairs=8 if pairs is None else pairs,
+            most_pairs=max_pairs,
+            segment_s=segment_s,
+            rate_rps=rate,
+            model_id=model,
+        )
+        parts, plan = prepare(folder, asked)
+        _say(plan_in_words(plan))
+        if like is not None:
+            _say_detectable(like, plan)
+        folder = start(parts, plan, results)
+        failures = _replay(parts, folder, plan, quiet=quiet)
+    replay = replay_of(folder)
+    _show(replay, markdown=markdown)
+    for failure in failures:
+        _say(failure)
+    if replay.result.decision == "extend":
+        how = (
+            f"--resume {folder}"
+            if replay.evidence.made < replay.plan.asked
+            else f"--extend {folder} --pairs N"
+        )
+        _say(f"add pairs with: bench ab {how}")
+    raise typer.Exit(_exit_code(replay, failures, fail_on))
+
+
+def _refuse_planning(context: typer.Context, allowed: Set[str]) -> None:
+    """Refuse options that state what a recorded replay has stated already."""
+    for option in context.command.params:
+        source = context.get_parameter_source(option.name or "")
+        given = source is not None and source.name != "DEFAULT"
+        if given and option.name not in TO_SHOW | allowed:
+            raise typer.BadParameter(f"{option.opts[0]} is stated before the first segment, with a CONFIG")
+
+
+def _exit_code(replay: Any, failures: list[str], fail_on: AbFailOn | None) -> int:
+    """Return 3 where a job failed or too few pairs were made, 1 where the result is asked to fail, else 0."""
+    if failures or replay.evidence.made < replay.plan.pairs or replay.evidence.pairs < 2:
+        return 3
+    severity = ["rollout", "extend", "hold", "reject"]
+    return int(
+        fail_on is not None and severity.index(replay.result.decision) >= severity.index(fail_on.value)
+    )
+
+
+def _replay(parts: Any, folder: Path, plan: Any, *, quiet: bool) -> list[str]:
+    """Make the segments that are not recorded; return a line for each job that failed."""
+    from bench.report.progress import RunProgress
+    from bench.run.ab import run
+    from bench.run.experiment import planned_s
+
+    console = new_console(stderr=True)
+    plan_s = planned_s(parts, most=plan.asked)
+    console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{len(plan_s)} jobs, {sum(plan_s.values()) / MINUTE_S:.1f} minutes plus loading and drain")
+    with RunProgress(console, planned_s=plan_s, quiet=quiet) as progress:
+        return resumable(lambda: run(parts, folder, plan, progress.watch, _say), f"ab --resume {folder}")
+
+
+def _say_detectable(like: Path, plan: Any) -> None:
+    """Say what the planned pairs can detect, as those of an earlier run scatter."""
+    from bench.run.ab import evidence_of, planned_in_words
+
+    for line in planned_in_words(evidence_of(like, plan), plan, f"the repeats of {like.name}"):
+        _say(line)
+
+
+def _show(replay: Any, *, markdown: bool) -> None:
+    from bench.report.abtest import ab_to_markdown, render_ab
+
+    if markdown:
+        print(ab_to_markdown(replay.plan, replay.evidence, replay.result), end="")
+    else:
+        new_console().print(render_ab(replay.plan, replay.evidence, replay.result))
+
+
+def _say(line: str) -> None:
+    print(f"bench: {line}", file=sys.stderr)

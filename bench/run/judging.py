@@ -1,0 +1,233 @@
+"""The comparison of recorded results: of one run folder's systems, or of what two paths name.
+
+A side is a metrics CSV, with what its `.meta.json` tells while the CSV is as it was written, or a run folder.
+Each has its own terms; two sides are compared under the same, or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench import store
+from bench.analysis.comparability import flat
+from bench.analysis.compare import compare
+from bench.analysis.comparison import Comparison
+from bench.analysis.csvfile import Role, parse, render
+from bench.analysis.decide import Verdict, decide
+from bench.analysis.quality import AGAINST_REFERENCE
+from bench.analysis.system import Assumed, Doubt, MetricSet, missing
+from bench.config import Objectives
+from bench.errors import ResultError
+from bench.run.results import Sidecar, Terms, metric_sets, origin_of, terms_of
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True):
+    """A comparison and the verdict on it."""
+
+    comparison: Comparison
+    verdict: Verdict
+
+
+class Override(msgspec.Struct, frozen=True, kw_only=True):
+    """Terms that a person states at the command line; None keeps the result's own."""
+
+    requests_per_day: float | None = None
+    kg_co2e_per_kwh: float | None = None
+    p95_latency_ms: float | None = None
+
+
+class Subject(msgspec.Struct, frozen=True, kw_only=True):
+    """One side of a comparison; `terms` and `reference` are None for a bare CSV.
+
+    `beside` are all systems of its run, where a run folder was named.
+    """
+
+    metrics: MetricSet
+    terms: Terms | None = None
+    reference: str | None = None
+    beside: tuple[MetricSet, ...] = ()
+
+
+BARE = Terms(
+    assumed=Assumed(
+        usd_per_gpu_hour=missing("a bare CSV states its cost itself"),
+        requests_per_day=250_000,
+        kg_co2e_per_kwh=0.40,
+        pue=1.0,
+    ),
+    objectives=Objectives(p95_latency_ms=1200),
+)
+"""The terms of two bare CSVs: those of the published evaluation exercise."""
+DEFAULTS = {
+    "p95_latency_ms": f"p95 latency at most {BARE.objectives.p95_latency_ms:g} ms",
+    "requests_per_day": f"{BARE.assumed.requests_per_day:,.0f} requests a day",
+    "kg_co2e_per_kwh": f"{BARE.assumed.kg_co2e_per_kwh:g} kg CO2e/kWh",
+}
+"""Those terms in words, by the option that states another."""
+
+
+def judge_experiment(
+    folder: Path, override: Override | None = None, allow_different: Sequence[str] = ()
+) -> list[Judged]:
+    """Compare every other system of an experiment's folder with its baseline."""
+    if folder.is_file():
+        raise ResultError(f"{folder}: is one CSV; name the optimized one too, or give a run folder alone")
+    terms = _overridden(terms_of(folder, store.read_experiment(folder)), override or Override())
+    baseline, *others = metric_sets(folder, terms).values()
+    return [_judge(baseline, other, terms, allow_different, others) for other in others]
+
+
+def judge_paths(
+    baseline: Path, optimized: Path, override: Override, allow_different: Sequence[str] = ()
+) -> Judged:
+    """Compare what two paths name: a metrics CSV, an experiment's folder, or `FOLDER/system`.
+
+    A folder stands for its first system on the left and its last on the right. Raises ResultError where
+    the two were made under different terms (volume, price, grid, objectives, quality settings) unless
+    `terms` is allowed to differ; the right one's then hold for both.
+    """
+    left, right = _read(baseline, "baseline", override), _read(optimized, "optimized", override)
+    allowed = [name for name in allow_different if name != "terms"]
+    unlike = left.terms and right.terms and _judging(left.terms) != _judging(right.terms)
+    if left.terms and right.terms and unlike and "terms" not in allow_different:
+        raise ResultError(
+            f"{baseline} and {optimized} were made under different terms "
+            f"({_differing(left.terms, right.terms)}); compare run folders with the terms stated as options, "
+            "or allow it by name (terms)"
+        )
+    terms = right.terms or left.terms or _overridden(BARE, override)
+    if left.terms is None and right.terms is None and (doubt := _unstated(override)):
+        left = Subject(metrics=msgspec.structs.replace(left.metrics, doubts=(*left.metrics.doubts, doubt)))
+    candidate = right.metrics
+    if right.reference is not None and right.reference != left.metrics.origin:
+        candidate = _without_reference(candidate, right.reference)
+    beside = right.beside if left.reference == right.reference else ()
+    return _judge(left.metrics, candidate, terms, allowed, beside)
+
+
+def _unstated(override: Override) -> Doubt | None:
+    """Return a doubt that names the terms by which bare CSVs are judged though nobody stated them."""
+    unstated = {key: DEFAULTS[key] for key in DEFAULTS if getattr(override, key) is None}
+    if not unstated:
+        return None
+    options = ", ".join("--" + key.replace("_", "-") for key in unstated)
+    text = f"both are judged by defaults: {', '.join(unstated.values())}"
+    return Doubt(key="default terms", text=text, remedy=f"state your own: {options}")
+
+
+def _judge(
+    baseline: MetricSet,
+    optimized: MetricSet,
+    terms: Terms,
+    allow_different: Sequence[str] = (),
+    others: Sequence[MetricSet] = (),
+) -> Judged:
+    comparison = compare(
+        baseline, optimized, terms.assumed, terms.objectives, allow_different=allow_different, others=others
+    )
+    verdict = decide(
+        comparison,
+        terms.objectives,
+        terms.quality,
+        expectations=terms.expectations,
+        registered=terms.registered,
+    )
+    return Judged(comparison=comparison, verdict=verdict)
+
+
+def _read(path: Path, role: Role, override: Override) -> Subject:
+    """Read one side; a folder is summarized under the overridden terms."""
+    folder, system = (path, None) if store.is_experiment(path) else (path.parent, path.name)
+    if path.is_file() or not store.is_experiment(folder):
+        return _read_csv(path, role, override)
+    terms = _overridden(terms_of(folder, store.read_experiment(folder)), override)
+    sets = metric_sets(folder, terms)
+    names = list(sets)
+    chosen = system or names[0 if role == "baseline" else -1]
+    if chosen not in sets:
+        raise ResultError(f"{path}: no such system in this run; it has {', '.join(names)}")
+    return Subject(
+        metrics=sets[chosen],
+        terms=terms,
+        reference=origin_of(folder, names[0]),
+        beside=tuple(sets.values()),
+    )
+
+
+def _read_csv(path: Path, role: Role, override: Override) -> Subject:
+    """Read a CSV; with an intact `.meta.json` beside it, all that was known when it was written."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ResultError(
+            f"{path}: cannot be read ({error.strerror}); name a metrics CSV or a run folder"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ResultError(f"{path}: is no UTF-8 text; a metrics CSV was expected") from error
+    bare = parse(text, str(path))
+    if bare.name != role:
+        raise ResultError(
+            f"{path}: its column is {bare.name}_value, expected {role}_value; baseline comes first"
+        )
+    meta_path = path.with_suffix(".meta.json")
+    if not meta_path.is_file():
+        return Subject(metrics=bare)
+    sidecar = _sidecar(meta_path)
+    if render(sidecar.metrics.values, role) != text:
+        edited = Doubt(
+            key="edited csv",
+            text=f"{path.name} is not what {meta_path.name} was written with; it is taken as stated",
+            remedy=f"bench summarize the run ({sidecar.run_folder}) again, or remove {meta_path.name}",
+        )
+        return Subject(metrics=msgspec.structs.replace(bare, doubts=(*bare.doubts, edited)))
+    if _overridden(sidecar.terms, override) != sidecar.terms:
+        raise ResultError(
+            f"{path}: was made under its own terms ({meta_path.name}); "
+            f"to state others compare its run folder ({sidecar.run_folder})"
+        )
+    return Subject(metrics=sidecar.metrics, terms=sidecar.terms, reference=sidecar.reference)
+
+
+def _sidecar(path: Path) -> Sidecar:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Sidecar)
+    except (msgspec.DecodeError, OSError) as error:
+        raise ResultError(f"{path}: cannot be read ({error}); remove it to compare the bare CSV") from error
+
+
+def _overridden(terms: Terms, override: Override) -> Terms:
+    """Return `terms` with what a person states."""
+    assumed, objectives = terms.assumed, terms.objectives
+    if override.requests_per_day is not None:
+        assumed = msgspec.structs.replace(assumed, requests_per_day=override.requests_per_day)
+    if override.kg_co2e_per_kwh is not None:
+        assumed = msgspec.structs.replace(
+            assumed, kg_co2e_per_kwh=override.kg_co2e_per_kwh, kg_co2e_per_kwh_range=None, grid=None
+        )
+    if override.p95_latency_ms is not None:
+        objectives = msgspec.structs.replace(objectives, p95_latency_ms=override.p95_latency_ms)
+    return msgspec.structs.replace(terms, assumed=assumed, objectives=objectives)
+
+
+def _judging(terms: Terms) -> dict[str, Any]:
+    """Return the terms that a comparison is made by: what was expected of either is none of them."""
+    table: dict[str, Any] = msgspec.to_builtins(terms)
+    return {key: value for key, value in table.items() if key not in ("expectations", "registered")}
+
+
+def _differing(left: Terms, right: Terms) -> str:
+    """Return the terms in which two results differ, with both values."""
+    one, two = flat(_judging(left)), flat(_judging(right))
+    keys = [key for key in one if one[key] != two.get(key)]
+    return ", ".join(f"{key}: {one[key]} against {two.get(key)}" for key in keys)
+
+
+def _without_reference(metrics: MetricSet, reference: str) -> MetricSet:
+    """Return `metrics` without what was measured against another baseline than the one compared with."""
+    why = missing(f"measured against {reference}, which is not the baseline of this comparison")
+    lost = {name: why for name in AGAINST_REFERENCE if name in metrics.values}
+    return msgspec.structs.replace(metrics, values=metrics.values | lost, quality=None)
