@@ -82,16 +82,16 @@ class Quality(_Table, frozen=True):
     Teacher-forced on `tokens` tokens of the held-out text in windows of `window` tokens with `stride`
     new tokens each; with 0 tokens quality is not measured at all. Free-running: `prompts` prompts are
     continued by `new_tokens` tokens each, greedily; of 0 prompts none are. `max_format_drop` bounds how much
-    rarer a format check may pass, as a share of the prompts and with its interval's upper end (to exclude a
-    drop of 0.03 takes 125 prompts that ask for a format, and four of five do), `max_tone_shift` the
-    difference of a tone statistic in standard deviations of the baseline's. The default limits are those
-    proposed for 8-bit weights in docs/quality.md.
+    rarer a format check may pass, as a share of the prompts and with its interval's upper end (four of five
+    prompts ask for a format; 125 such exclude a drop of 0.03 where not one comes out otherwise, 512 where up
+    to 3 % do, equally often either way), `max_tone_shift` the difference of a tone statistic in standard
+    deviations of the baseline's. The default limits are those proposed for 8-bit weights in docs/quality.md.
     """
 
     tokens: NonNegativeInt = 4096
     window: PositiveInt = 512
     stride: PositiveInt = 256
-    prompts: NonNegativeInt = 160
+    prompts: NonNegativeInt = 640
     new_tokens: PositiveInt = 128
     max_perplexity_ratio: Positive = 1.01
     max_mean_kl: Positive = 5e-3
@@ -353,16 +353,20 @@ def _convert(data: Mapping[str, Any], target: type[T], where: str, prefix: str) 
     try:
         return msgspec.convert(data, target, strict=True)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {_explain(str(error), target, prefix)}") from None
+        raise ConfigError(f"{where}: {_explain(str(error), data, target, prefix)}") from None
 
 
-def _explain(message: str, target: type, prefix: str) -> str:
+_PARTS = re.compile(r"\[\d+\]|[^.\[\]]+")
+"""The parts of a dotted key: names, `*` and `[0]`."""
+
+
+def _explain(message: str, data: Mapping[str, Any], target: type, prefix: str) -> str:
     """Turn msgspec's message into: dotted key, expectation, nearest valid name."""
     text, _, json_path = message.partition(" - at `")
     # `$.systems[...].precision` → `systems.*.precision`; a key of a mapping reads `key in $.systems`.
     path = json_path.rstrip("`").removeprefix("key` in `").removeprefix("key in ")
     dotted = path.replace("$", "").replace("[...]", ".*").strip(".`")
-    full = ".".join(part for part in (prefix, dotted) if part)
+    full = ".".join(part for part in (prefix, _by_key(data, target, dotted)) if part)
     if match := re.search(r"unknown field `(.+?)`", text):
         name = match.group(1)
         known = _field_names(target, dotted)
@@ -395,11 +399,38 @@ def _field_names(target: type, dotted: str) -> list[str]:
 def _choices(target: type, dotted: str) -> list[object]:
     """Return the values that the key at `dotted` below `target` may have, [] where it is no choice."""
     current: Any = target
-    for part in [p for p in dotted.split(".") if p]:
-        plain = _plain(current)
-        current = get_args(plain)[1] if part == "*" else get_type_hints(plain).get(part)
+    for part in _PARTS.findall(dotted):
+        current = _inside(current, part)
     options = get_args(current) if get_origin(current) in (Union, types.UnionType) else (current,)
     return [value for option in options if get_origin(option) is Literal for value in get_args(option)]
+
+
+def _by_key(data: Any, target: type, dotted: str) -> str:
+    """Return `dotted` with each `*` as the first key of that mapping whose value is wrong."""
+    current: Any = target
+    for part in _PARTS.findall(dotted):
+        current = _inside(current, part)
+        if part == "*":
+            part = next(name for name, value in data.items() if not _converts(value, current))
+            dotted = dotted.replace("*", part, 1)
+        data = data[int(part[1:-1])] if isinstance(data, list) else data[part]
+    return dotted
+
+
+def _converts(value: Any, annotation: Any) -> bool:
+    try:
+        msgspec.convert(value, annotation, strict=True)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def _inside(annotation: Any, part: str) -> Any:
+    """Return the annotation of a table's key, of any value of a mapping (`*`) or of an item (`[0]`)."""
+    plain = _plain(annotation)
+    if part == "*":
+        return get_args(plain)[1]
+    return get_args(plain)[0] if part.startswith("[") else get_type_hints(plain).get(part)
 
 
 def _plain(annotation: Any) -> Any:

@@ -141,7 +141,7 @@ def read_run(folder: Path) -> Run:
             requests=_widened(requests, _request_schema()) if meta.schema < 2 else requests,
             telemetry=pq.read_table(folder / "telemetry.parquet"),
             quality=_widened(pq.read_table(quality), quality_schema()) if quality.exists() else None,
-            outputs=pq.read_table(outputs) if outputs.exists() else None,
+            outputs=_exactly(pq.read_table(outputs), outputs_schema()) if outputs.exists() else None,
         )
     except (OSError, pa.ArrowException) as error:
         raise ResultError(
@@ -248,6 +248,15 @@ def _widened(table: pa.Table, schema: pa.Schema) -> pa.Table:
         for field in schema
     }
     return pa.table(columns, schema=schema)
+
+
+def _exactly(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table's columns of `schema`; pa.ArrowInvalid where one is not there or is of another kind."""
+    import pyarrow as pa
+
+    if lacking := [name for name in schema.names if name not in table.column_names]:
+        raise pa.ArrowInvalid(f"no column {', '.join(lacking)}")
+    return table.select(schema.names).cast(schema)
 
 
 def quality_schema() -> pa.Schema:

@@ -75,6 +75,16 @@ def test_a_complete_file_is_read_with_its_defaults(tmp_path: Path) -> None:
             'id = "tiny"\nweights = "none"',
             ["model.weights", "'none'", "one of pretrained, random"],
         ),
+        (
+            "[model]",
+            '[objectives]\nwaive = ["sla"]\n[model]',
+            ["objectives.waive[0]: is 'sla'", "one of quality, energy"],
+        ),
+        (
+            "[model]",
+            '[expectations]\np95_latency_ms = "lower"\nthroughput_requests_per_sec = "up"\n[model]',
+            ["expectations.throughput_requests_per_sec: is 'up'", "one of lower, higher, unchanged"],
+        ),
         ('name = "demo"', "name = demo", ["no valid TOML", "line 2"]),
         ('[model]\nid = "tiny"', "", ["model", "missing"]),
         ("[model]", "[objectives]\nmax_error_rate = 2\n[model]", ["objectives.max_error_rate", "<= 1"]),

@@ -128,6 +128,16 @@ def test_a_damaged_table_is_named(tmp_path: Path) -> None:
         store.read_run(tmp_path / "r")
 
 
+def test_outputs_without_a_column_are_refused_by_name(tmp_path: Path) -> None:
+    import pyarrow as pa
+
+    schema = store.outputs_schema()
+    outputs = pa.table({name: pa.nulls(1) for name in schema.names if name != "keys"})
+    store.write_run(tmp_path / "r", META, ROWS, [], None, outputs)
+    with pytest.raises(ResultError, match="no column keys"):
+        store.read_run(tmp_path / "r")
+
+
 def test_an_interrupted_write_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise KeyboardInterrupt

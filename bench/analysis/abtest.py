@@ -28,7 +28,6 @@ from msgspec import Meta
 
 from bench.analysis.contrast import by_repeat, log_contrast
 from bench.analysis.failures import Failures
-from bench.analysis.gate import LONGER_WINDOWS
 from bench.analysis.looks import look_confidence
 from bench.analysis.numbers import shown
 from bench.analysis.stats import MAX_REPEATS, repeats_needed, t_quantile
@@ -39,6 +38,7 @@ Decision = Literal["rollout", "extend", "hold", "reject"]
 Side = Literal["baseline", "candidate"]
 Positive = Annotated[float, Meta(gt=0)]
 
+LONGER_SEGMENTS = "longer segments (--segment-s), in a new test"
 PILOT = 3
 """Pairs after which it is said what the planned ones can detect."""
 
@@ -137,11 +137,12 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do, the reason that decided, and what an extension would need."""
+    """What to do, the reason that decided, and what an extension would need: `more` pairs, where known."""
 
     decision: Decision
     reason: str
     needs: str = ""
+    more: int | None = None
 
 
 def compare_metric(measured: Measured, plan: Plan) -> Compared:
@@ -270,12 +271,12 @@ def _shown(evidence: Evidence, plan: Plan) -> Result:
             reason = f"{primary.text}, and nothing is worse by more than {plan.tolerated_pct:g} %"
             return Result(decision="rollout", reason=reason)
         text = f"{primary.text}, but {unsure[0].text}: it may be worse by more than {plan.tolerated_pct:g} %"
-        return Result(decision="extend", reason=text, needs=_needs(evidence, plan, unsure))
+        return _extended(text, evidence, plan, unsure)
     if primary.low_pct is None:
-        needs = LONGER_WINDOWS if primary.measured.baseline.unresolved or primary.why else ""
+        needs = LONGER_SEGMENTS if primary.measured.baseline.unresolved or primary.why else ""
         return Result(decision="extend", reason=primary.text, needs=needs)
     text = f"{primary.text}: neither a benefit is shown nor one of {plan.mde_pct:g} % ruled out"
-    return Result(decision="extend", reason=text, needs=_needs(evidence, plan, unsure))
+    return _extended(text, evidence, plan, unsure)
 
 
 def _may_fail_more(evidence: Evidence) -> str:
@@ -286,24 +287,25 @@ def _may_fail_more(evidence: Evidence) -> str:
     return next((row.text for row in evidence.rows if row.measured.unbounded), "")
 
 
-def _needs(evidence: Evidence, plan: Plan, unsure: Sequence[Compared]) -> str:
-    """Return how many more pairs would decide, as the pairs have scattered so far."""
+def _extended(reason: str, evidence: Evidence, plan: Plan, unsure: Sequence[Compared]) -> Result:
+    """Return extend with how many more pairs would decide, as the pairs have scattered so far."""
+    result = Result(decision="extend", reason=reason)
     if any(row.low_pct is None for row in unsure):
-        return LONGER_WINDOWS
+        return msgspec.structs.replace(result, needs=LONGER_SEGMENTS)
     primary = evidence.primary
     # A benefit that is shown already needs no more.
     enough = evidence.pairs if primary.low_pct is not None and primary.low_pct > 0 else None
     totals = [enough or pairs_to_find(primary, plan), *(_pairs_for_guard(row, plan) for row in unsure)]
     if any(total is None for total in totals):
-        return f"not even {MAX_REPEATS} pairs would do: lengthen the segments, or state a larger effect"
+        needs = f"not even {MAX_REPEATS} pairs would do: {LONGER_SEGMENTS}, or a larger effect"
+        return msgspec.structs.replace(result, needs=needs)
     # An extension is at least one pair: what is planned for is found with the planned power only.
     total = max(*(total for total in totals if total is not None), evidence.pairs + 1)
-    text = f"about {total - evidence.pairs} more pairs, {total} in all"
+    more = total - evidence.pairs
+    text = f"about {more} more pairs, {total} in all"
     if total > plan.most_pairs:
-        text += (
-            f"; the plan allows {plan.most_pairs}: plan for more in a new test, or make the segments longer"
-        )
-    return text
+        text += f"; the plan allows {plan.most_pairs}: plan for more in a new test, or {LONGER_SEGMENTS}"
+    return msgspec.structs.replace(result, needs=text, more=more)
 
 
 def _pairs_for_guard(row: Compared, plan: Plan) -> int | None:

@@ -37,6 +37,37 @@ def sentences(factorial: Factorial, *, every: bool = False) -> tuple[str, ...]:
     return (*(f"{line}." for line in factorial.warnings), *told, *([_multiplicity(n)] if n > 1 else []))
 
 
+def beyond_table(factorial: Factorial, *, every: bool = False, in_full: bool = True) -> tuple[str, ...]:
+    """Return what a table of the effects (see `shown_of`) does not say already, the warnings first.
+
+    Which metric has no main effects and why, why there are no intervals, and, `in_full`, what each factor
+    does at each level of the others where the effects depend on one another, and how many intervals are told.
+    """
+    told = []
+    lacking: dict[str, list[str]] = {}
+    points: dict[str, list[str]] = {}
+    n = 0
+    for response in spoken_of(factorial, every=every):
+        n += _intervals(response)
+        if response.unresolved:
+            points.setdefault(response.unresolved, []).append(response.label)
+        if not response.effects and not (in_full and response.alone):
+            lacking.setdefault(response.why, []).append(response.label)
+        elif in_full and not response.effects:
+            told.append(_part(response))
+        elif in_full and _one_at_a_time(response):
+            told.append(f"{response.label}: {_averages(response)}")
+    told += [f"{', '.join(labels)}: no intervals ({why})." for why, labels in points.items()]
+    told += [f"{', '.join(labels)}: no main effects ({why})." for why, labels in lacking.items()]
+    many = [_multiplicity(n)] if in_full and n > 1 else []
+    return (*(f"{line}." for line in factorial.warnings), *told, *many)
+
+
+def shown_of(response: Response) -> tuple[Effect, ...]:
+    """Return the effects that a table shows: main effects, interactions, and all together."""
+    return (*response.effects, *([response.total] if response.total else []))
+
+
 def spoken_of(factorial: Factorial, *, every: bool = False) -> Iterator[Response]:
     """Yield the responses that are shown: the required metrics whatever they hold, others with effects."""
     for name, response in factorial.responses.items():
@@ -50,7 +81,9 @@ def title(factorial: Factorial) -> str:
 
 
 def name_of(factorial: Factorial, effect: Effect) -> str:
-    """Return what an effect is of: a factor with its levels, or an interaction."""
+    """Return what an effect is of: a factor with its levels, an interaction, or all together."""
+    if effect.together:
+        return "together"
     if len(effect.of) > 1:
         return f"interaction {' × '.join(effect.of)}"
     return next(factor.title for factor in factorial.factors if factor.group == effect.of[0])
@@ -91,11 +124,11 @@ def _sentence(factorial: Factorial, response: Response) -> str:
     else:
         text += "".join(f"; {name_of(factorial, effect)} {_figure(effect)}" for effect in interactions)
     text += "."
-    if response.unresolved:
-        return f"{text} One at a time: {_alone(response)}." if _one_at_a_time(response) else text
     if _one_at_a_time(response):
-        text += f" The effects depend on one another, so each is an average: {_alone(response)}."
-    elif all(effect.extent == "immaterial" for effect in interactions):
+        return f"{text} {_averages(response)}"
+    if response.unresolved:
+        return text
+    if all(effect.extent == "immaterial" for effect in interactions):
         text += " Each does nearly the same whatever the other is."
     else:
         text += " Whether they depend on one another is open."
@@ -117,6 +150,13 @@ def _part(response: Response) -> str:
     )
 
 
+def _averages(response: Response) -> str:
+    """Return what each factor does at each level of the others, and why that is told."""
+    if response.unresolved:
+        return f"One at a time: {_alone(response)}."
+    return f"The effects depend on one another, so each is an average: {_alone(response)}."
+
+
 def _one_at_a_time(response: Response) -> bool:
     """Say whether it is told what each does at each level of the others: the main effects are not enough."""
     telling = [effect for effect in response.effects if len(effect.of) > 1 or response.unresolved]
@@ -125,8 +165,7 @@ def _one_at_a_time(response: Response) -> bool:
 
 def _intervals(response: Response) -> int:
     """Return how many intervals are told of a metric."""
-    told = [*response.effects, *([response.total] if response.total else [])]
-    told += response.alone if _one_at_a_time(response) else ()
+    told = (*shown_of(response), *(response.alone if _one_at_a_time(response) else ()))
     return sum(effect.low_pct is not None for effect in told)
 
 
@@ -147,8 +186,8 @@ def _multiplicity(n: int) -> str:
 
 
 def directed(response: Response, effect: Effect) -> Direction:
-    """Return whether a factor's effect is for the better; an interaction is neither way."""
-    if len(effect.of) > 1 or effect.low_pct is None or effect.high_pct is None:
+    """Return whether an effect is for the better; an interaction is neither way."""
+    if (len(effect.of) > 1 and not effect.together) or effect.low_pct is None or effect.high_pct is None:
         return "not judged"
     if effect.low_pct <= 0.0 <= effect.high_pct:
         return "unclear"

@@ -2,7 +2,8 @@
 
 The interval of the ratio is taken on the logarithm (so that +100 % and -50 % are mirror images), from the
 repeats in pairs where both have them (see `contrast`); where a value is not positive or too uncertain for
-that, it is Welch's interval of the difference. Without an interval on both sides the change is a point value.
+that, it is Welch's interval of the difference: of positive figures, no more than all of it can be lost, so
+it ends at -100 %. Without an interval on both sides the change is a point value.
 """
 
 from __future__ import annotations
@@ -84,7 +85,10 @@ def _interval(baseline: Value, optimized: Value) -> tuple[float, float] | None:
     ratio = log_contrast((baseline, optimized), (-1.0, 1.0))
     if ratio is not None and ratio.low is not None and ratio.high is not None:
         return old * math.expm1(ratio.low), old * math.expm1(ratio.high)
-    return _of_difference(baseline, optimized, new - old)
+    ends = _of_difference(baseline, optimized, new - old)
+    if ends is None or min(old, new) <= 0:
+        return ends
+    return max(ends[0], -old), ends[1]
 
 
 def _of_difference(baseline: Value, optimized: Value, delta: float) -> tuple[float, float] | None:

@@ -25,7 +25,7 @@ from bench.analysis.effects import (
 from bench.analysis.expectations import Expectation, judge_expectations
 from bench.analysis.findings import why
 from bench.analysis.further import to_settle
-from bench.analysis.gate import Gate
+from bench.analysis.gate import Gate, Outcome
 from bench.analysis.gates import CLIENT, judge
 from bench.analysis.guardrails import guardrails
 from bench.config import EXPECTATIONS, Expected, Objectives, Quality
@@ -34,6 +34,12 @@ Decision = Literal["adopt", "adopt with guardrails", "hold", "reject", "not enou
 
 TOLERATED_PCT = 20.0
 """A regression beyond this outweighs a benefit, unless an objective bounds it."""
+FORCED_BY: dict[Decision, tuple[Outcome, str]] = {
+    "reject": ("fail", "failed"),
+    "hold": ("not measured", "not measured"),
+    "not enough evidence": ("unclear", "unclear"),
+}
+"""What a gate forces by its outcome, in the order in which they bind, and the outcome in words."""
 WEIGHTS = {
     "p95_latency_ms": 0.25,
     "throughput_requests_per_sec": 0.20,
@@ -74,6 +80,13 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         """The gates that were not measured, and that a person has waived by name."""
         return tuple(gate for gate in self.gates if gate.outcome == "waived")
 
+    @property
+    def in_short(self) -> str:
+        """The binding reason, or the gates that forced it by name: the same for all that lack the same."""
+        outcome, word = FORCED_BY.get(self.decision, ("", ""))
+        named = [gate.name for gate in self.gates if gate.outcome == outcome]
+        return f"{' and '.join(named)} {word}" if named and not unsound(self.gates) else self.binding
+
 
 class _Reason(msgspec.Struct, frozen=True):
     decision: Decision
@@ -111,7 +124,7 @@ def decide(
         effects=effects,
         guardrails=warnings if reason.decision == "adopt with guardrails" else (),
         settle=reason.settle,
-        score=score(comparison),
+        score=None if unsound(gates) else score(comparison),
         material_pct=material_pct,
         tolerated_pct=tolerated_pct,
         expectations=judge_expectations(
@@ -138,25 +151,28 @@ def score(comparison: Comparison) -> Score | None:
     return Score(value=value, weights={name: weight / total for name, (weight, _) in parts.items()})
 
 
+def unsound(gates: tuple[Gate, ...]) -> tuple[Gate, ...]:
+    """Return the gate of a client or device that was INVALID, if it was: then no figure is to be weighed."""
+    return tuple(gate for gate in gates if gate.name == CLIENT and gate.outcome != "pass")
+
+
 def _gated(gates: tuple[Gate, ...]) -> _Reason | None:
     """Return the verdict that the gates alone force: fail, then not measured, then unclear.
 
     An invalid client binds before any of them: even a failure may be the client's.
     """
-    for gate in gates:
-        if gate.name == CLIENT and gate.outcome != "pass":
-            return _Reason("not enough evidence", gate.text, gate.settle)
-    outcomes: tuple[tuple[str, Decision, str], ...] = (
-        ("fail", "reject", "failed, too"),
-        ("not measured", "hold", "not measured, either"),
-        ("unclear", "not enough evidence", "unclear, too"),
-    )
-    for outcome, decision, likewise in outcomes:
+    for gate in unsound(gates):
+        return _Reason("not enough evidence", gate.text, gate.settle)
+    for decision, (outcome, word) in FORCED_BY.items():
         found = [gate for gate in gates if gate.outcome == outcome]
         if found:
             first, *others = found
-            also = f"; {', '.join(gate.name for gate in others)}: {likewise}" if others else ""
-            settle = "; ".join(dict.fromkeys(gate.settle for gate in found if gate.settle))
+            likewise = "either" if outcome == "not measured" else "too"
+            also = f"; {', '.join(gate.name for gate in others)}: {word}, {likewise}" if others else ""
+            # Of several gates each has its own remedy.
+            settle = "; ".join(
+                f"{gate.name}: {gate.settle}" if others else gate.settle for gate in found if gate.settle
+            )
             return _Reason(decision, f"{first.name}: {first.text}{also}", settle)
     return None
 

@@ -115,7 +115,7 @@ def not_resolved(system: SystemRuns, values: Values) -> Doubt | None:
     if not thin:
         return None
     text = f"{', '.join(thin)} latency is not resolved: {next(iter(thin.values()))}"
-    return _doubt(system, "not resolved", text, "lengthen protocol.window_s, or lower the load")
+    return _doubt(system, "not resolved", text, "lengthen protocol.window_s")
 
 
 def few_repeats(system: SystemRuns, values: Values) -> Doubt | None:

@@ -13,7 +13,7 @@ import statistics
 from bench.analysis.comparison import Comparison, Row
 from bench.analysis.contrast import by_repeat
 from bench.analysis.effects import FROM_SATURATED_RUN, Effect
-from bench.analysis.gate import LONGER_WINDOWS, MORE_THAN_ONE, ON_THRESHOLD, repeats_in_words
+from bench.analysis.gate import LONGER_WINDOWS, MORE_THAN_ONE, ON_THRESHOLD, repeats_for, repeats_in_words
 from bench.analysis.metrics import METRICS
 from bench.analysis.stats import t_quantile
 from bench.records import Value
@@ -51,18 +51,22 @@ def _more_repeats(row: Row, effect: Effect, threshold_pct: float) -> str:
     if len(pairs) < 2 or min(points) <= -PERCENT:
         n = min(row.baseline.n or 1, row.optimized.n or 1)
         below = threshold_pct < effect.improvement_pct
-        assert effect.low_pct is not None
-        assert effect.high_pct is not None
-        arm = effect.improvement_pct - effect.low_pct if below else effect.high_pct - effect.improvement_pct
-        return repeats_in_words(n, arm, abs(effect.improvement_pct - threshold_pct), confidence)
+        return repeats_in_words(
+            n, _arm(effect, below=below), abs(effect.improvement_pct - threshold_pct), confidence
+        )
     value, low, high, threshold = (math.log1p(point / PERCENT) for point in points)
     n = len(pairs)
     half = t_quantile(n - 1, confidence) * statistics.stdev(pairs) / math.sqrt(n)
-    arm = value - low if threshold < value else high - value
-    left_open = max(0.0, arm - half)
-    if left_open < 1e-9:
-        left_open = 0.0
-    return repeats_in_words(n, half, abs(value - threshold) - left_open, confidence, left_open)
+    return repeats_for(n, half, (value, low, high), threshold, confidence)
+
+
+def _arm(effect: Effect, *, below: bool) -> float:
+    """Return how far the interval reaches to one side; where it was cut at -100 %, as far as to the other."""
+    assert effect.low_pct is not None
+    assert effect.high_pct is not None
+    arms = (effect.improvement_pct - effect.low_pct, effect.high_pct - effect.improvement_pct)
+    was_cut = PERCENT in (-effect.low_pct, effect.high_pct)
+    return max(arms) if was_cut else arms[0 if below else 1]
 
 
 def _better_single_job(comparison: Comparison, row: Row, effect: Effect, threshold_pct: float) -> str:
@@ -72,10 +76,7 @@ def _better_single_job(comparison: Comparison, row: Row, effect: Effect, thresho
     the time; a search ends as soon as its own is as narrow as it was asked to be. Neither narrows what
     processes differ by, which is in the interval, too.
     """
-    assert effect.low_pct is not None
-    assert effect.high_pct is not None
-    below = threshold_pct < effect.improvement_pct
-    arm = effect.improvement_pct - effect.low_pct if below else effect.high_pct - effect.improvement_pct
+    arm = _arm(effect, below=threshold_pct < effect.improvement_pct)
     distance = abs(effect.improvement_pct - threshold_pct)
     if distance == 0:
         return ON_THRESHOLD

@@ -7,13 +7,18 @@ interval: the doubt counts against the optimization.
 
 from __future__ import annotations
 
+import msgspec
+
 from bench.analysis.comparability import circumstances
 from bench.analysis.comparison import Comparison
-from bench.analysis.gate import Gate, absent, at_most, not_measured
+from bench.analysis.gate import ON_THRESHOLD, Gate, absent, at_most, not_measured, repeats_to_settle
 from bench.analysis.numbers import shown
+from bench.analysis.proportions import trials_to_settle
 from bench.analysis.quality_gate import output_quality
+from bench.analysis.stats import level_interval
 from bench.analysis.system import Jobs
 from bench.config import Objectives, Quality
+from bench.records import Value
 from bench.units import PERCENT
 
 CLIENT = "client"
@@ -90,7 +95,15 @@ def errors(comparison: Comparison, objectives: Objectives) -> Gate:
     if value.value is None:
         return absent(comparison, "errors", {"error_rate"}, f"the error rate is not known: {value.note}")
     text = f"error rate {value.value * PERCENT:.2g} % against at most {limit * PERCENT:g} %"
-    return at_most("errors", value, limit, text)
+    if value.value == 0 and value.high is not None and value.high > limit > 0:
+        needed = trials_to_settle(0.0, limit, value.confidence)
+        text += (
+            f": none of the requests failed, which shows {value.high * PERCENT:.2g} % at most; {needed} would"
+        )
+    gate = at_most("errors", value, limit, text)
+    if gate.outcome != "unclear":
+        return gate
+    return msgspec.structs.replace(gate, settle=_failures_to_settle(value, limit))
 
 
 def load(comparison: Comparison) -> Gate:
@@ -145,6 +158,18 @@ def energy(comparison: Comparison, *, waived: bool = False) -> Gate:
             settle = "" if comparison.bare else ENERGY_REMEDY
             return not_measured("energy", f"not measured: {value.note}", waived=waived, settle=settle)
     return Gate(name="energy", outcome="pass", text="energy is known for both")
+
+
+def _failures_to_settle(value: Value, limit: float) -> str:
+    """Return what settles an error rate: repeats where they differ, requests where they are few."""
+    assert value.value is not None
+    repeats = list((value.repeats or {}).values())
+    found = level_interval(repeats, value.confidence) if len(repeats) > 1 else None
+    if found is None or found.low is None or found.high is None or found.low <= limit < found.high:
+        scattered = value if found is None else msgspec.structs.replace(value, low=found.low, high=found.high)
+        return repeats_to_settle(scattered, limit)
+    needed = trials_to_settle(value.value, limit, value.confidence)
+    return ON_THRESHOLD if needed is None else f"about {needed} requests in all would settle it"
 
 
 def _crashed(jobs: Jobs) -> str:

@@ -8,12 +8,12 @@ from bench.analysis.comparison import Comparison, Row
 from bench.analysis.doubts import ONE_SATURATED_RUN
 from bench.analysis.effects import BENEFITS, FROM_SATURATED_RUN, Effect, uncompared
 from bench.analysis.findings import why
-from bench.analysis.gate import Gate
+from bench.analysis.gate import Gate, Part
 from bench.config import Objectives
 from bench.units import PERCENT
 
 NOISE_KL = 1e-4
-"""Mean KL of one model in BF16 against FP16 is about 2.5e-5 (llama.cpp); well above it is drift."""
+"""Without a noise floor: mean KL of one model in BF16 against FP16 is about 2.5e-5 (llama.cpp)."""
 NOISE_TOP1 = 0.995
 """The same pair agrees on 99.7 % of top tokens."""
 MEDIAN = "p50_latency_ms"
@@ -36,7 +36,7 @@ def guardrails(
     found = [
         _assumed_quality(gates),
         _waived_quality(gates),
-        _drift(comparison),
+        _drift(gates),
         _allowed(comparison),
         _slower_median(comparison, effects),
         _near_objective(comparison, objectives),
@@ -69,14 +69,33 @@ def _waived_quality(gates: Sequence[Gate]) -> str:
     )
 
 
-def _drift(comparison: Comparison) -> str:
-    kl, agree = comparison.row("mean_kl").optimized.value, comparison.row("top1_agreement").optimized.value
-    if kl is None or agree is None or (kl <= NOISE_KL and agree >= NOISE_TOP1):
+def _drift(gates: Sequence[Gate]) -> str:
+    """Return what outputs call for that differ by more than rounding: a measured floor, else a known one."""
+    parts = {part.name: part for gate in gates if gate.name == "quality" for part in gate.parts}
+    said = {"mean_kl": "mean KL {:.2g} nats", "top1_agreement": "same top token at {:.1%}"}
+    said["output_edit_distance"] = "edit distance of the continued prompts {:.2g}"
+    beyond = []
+    for name, text in said.items():
+        part = parts.get(name)
+        if part is not None and part.value.value is not None and _beyond_rounding(part):
+            beyond.append(text.format(part.value.value).replace("%", " %"))
+    if not beyond:
         return ""
     return (
-        f"Outputs drift within the tolerance (mean KL {kl:.2g} nats, same top token at "
-        f"{agree * PERCENT:.1f} %): run quality regression checks on your own prompts."
+        f"Outputs drift within the tolerance ({', '.join(beyond)}): run quality regression checks on your "
+        "own prompts."
     )
+
+
+def _beyond_rounding(part: Part) -> bool:
+    """Say whether a measure is further from no change than the noise floor."""
+    if part.floor is not None and part.floor.value is not None:
+        return not part.within_floor
+    value = part.value.value
+    assert value is not None
+    if part.name == "mean_kl":
+        return value > NOISE_KL
+    return part.name == "top1_agreement" and value < NOISE_TOP1
 
 
 def _allowed(comparison: Comparison) -> str:

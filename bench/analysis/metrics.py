@@ -70,6 +70,10 @@ def _window(read: latency.Read) -> Measure:
     return lambda system, assumed, objectives: summary.over_repeats(system, read)
 
 
+def _share(read: latency.Read) -> Measure:
+    return lambda system, assumed, objectives: summary.over_repeats(system, read, interval=summary.shares)
+
+
 def _percentile(sample_of: latency.SampleOf, share: float) -> Measure:
     return lambda system, assumed, objectives: percentiles.percentile_over_repeats(system, sample_of, share)
 
@@ -239,7 +243,7 @@ METRICS: dict[str, Metric] = {
     "error_rate": Metric(
         "error rate", "", "lower", 3,
         "Share of the requests due inside the window that failed, timed out or were rejected.",
-        OWN, _window(latency.error_rate),
+        OWN, _share(latency.error_rate),
     ),
     "peak_memory_gb": Metric(
         "peak memory", "GB", "lower", 4,

@@ -23,7 +23,6 @@ from bench.analysis.numbers import shown
 from bench.analysis.system import MetricSet
 from bench.analysis.unalike import ENERGIES, on_several_cards, widened_by_gain
 from bench.config import Quality
-from bench.records import Value
 from bench.units import PERCENT
 
 Place = Literal["front", "dominated", "undecided"]
@@ -63,13 +62,17 @@ class Axis(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """How much better one system is than another in one axis; negative: worse. In the tolerance's unit."""
+    """How much better one system is than another in one axis; negative: worse. In the tolerance's unit.
+
+    `unresolved` says why it has no interval that would hold.
+    """
 
     axis: Axis
     gain: float
     low: float
     high: float
     text: str
+    unresolved: str = ""
 
     @property
     def surely_worse(self) -> bool:
@@ -242,10 +245,16 @@ def step(one: MetricSet, other: MetricSet, axis: Axis) -> Step:
     if axis.name in ENERGIES and on_several_cards(one, other):
         found = widened_by_gain(found, old.value)
     sign = -1.0 if axis.better == "lower" else 1.0
-    point, low, high = _ends(found, axis, unresolved=bool(old.unresolved or new.unresolved))
+    unresolved = new.unresolved or old.unresolved
+    point, low, high = _ends(found, axis, unresolved=bool(unresolved))
     ends = sorted((sign * low, sign * high))
     return Step(
-        axis=axis, gain=sign * point, low=ends[0], high=ends[1], text=_text(axis, point, low, high, old, new)
+        axis=axis,
+        gain=sign * point,
+        low=ends[0],
+        high=ends[1],
+        text=_text(axis, point, low, high),
+        unresolved=unresolved,
     )
 
 
@@ -261,12 +270,12 @@ def _ends(found: Change, axis: Axis, *, unresolved: bool) -> tuple[float, float,
     return (point, point, point) if low is None or high is None else (point, low, high)
 
 
-def _text(axis: Axis, point: float, low: float, high: float, old: Value, new: Value) -> str:
+def _text(axis: Axis, point: float, low: float, high: float) -> str:
     unit = METRICS[axis.name].unit if axis.absolute else "%"
     figure = f"{point:+.3g}" if axis.absolute else f"{point:+.1f}"
     text = f"{axis.label} {figure} {unit}".rstrip()
     if math.isinf(low):
-        return f"{text}, not resolved: {new.unresolved or old.unresolved}"
+        return f"{text}, not resolved"
     if low == high:
         return text
     form = "+.3g" if axis.absolute else "+.1f"

@@ -2,7 +2,8 @@
 
 The interval comes from the repeats; of a single one from five long blocks of its window in issue order, whose
 percentiles are hardly correlated (batch means: Law, Simulation Modeling and Analysis, ch. 9). It is withheld
-where the windows are too short for the queue's memory (see `relaxation`), for then every repeat errs alike.
+where the windows are too short for the queue's memory (see `relaxation`) or hold too few requests, for then
+every repeat errs alike: the percentile of a small sample is that of a lower share.
 The note says how many independent requests the sample is worth, and what the percentile is at most.
 The simulations behind each choice: docs/statistics.md.
 """
@@ -10,6 +11,7 @@ The simulations behind each choice: docs/statistics.md.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import msgspec
 import numpy as np
@@ -28,6 +30,8 @@ from bench.units import PERCENT, to_ms
 
 BLOCKS = 5
 """More blocks are shorter and correlated, fewer make Student's t wide."""
+BEYOND = 4
+"""Requests beyond it that a percentile needs in each repeat: of fewer it errs low, and five agree on it."""
 MEAN_NEEDS = 10.0
 """Relaxation times that a window needs for the mean of a waiting time: as many as for p90."""
 
@@ -39,7 +43,7 @@ def percentile_over_repeats(system: SystemRuns, sample_of: SampleOf, share: floa
     runs = system.measured
     samples = {id(run): sample_of(run) for run in runs}
     parts = BLOCKS if len(runs) == 1 else 1
-    unresolved = _why_unresolved(system, times_needed(share) * parts)
+    unresolved = _why_unresolved(system, times_needed(share) * parts) or _why_too_few(samples.values(), share)
     value = over_repeats(system, lambda run: percentile_of(samples[id(run)], share), unresolved=unresolved)
     if value.value is None:
         return value
@@ -59,6 +63,18 @@ def mean_over_repeats(system: SystemRuns, read: Read) -> Value:
 def times_needed(share: float) -> float:
     """Return how many relaxation times a window needs for the percentile at `share`: one beyond it."""
     return 1.0 / (1.0 - share)
+
+
+def least_in_each(share: float, repeats: int) -> int:
+    """Return how many requests each of some repeats needs for an interval of the percentile at `share`.
+
+    In all of them together as many as bound it with one beyond it (MLPerf's early stopping).
+
+    >>> [least_in_each(0.95, repeats) for repeats in (1, 2, 5)]
+    [130, 80, 80]
+    """
+    alone = math.ceil(round(BEYOND * times_needed(share), 6))
+    return max(alone, math.ceil(least_requests(share) / repeats))
 
 
 def correlation_of(system: SystemRuns) -> Correlation:
@@ -81,13 +97,25 @@ def _why_unresolved(system: SystemRuns, needed: float) -> str:
     return "" if relaxation is None else relaxation.why(needed)
 
 
+def _why_too_few(samples: Collection[Sample], share: float) -> str:
+    """Return why repeats hold too few requests for an interval; empty where they do not."""
+    least = least_in_each(share, max(len(samples), 1))
+    fewest = min((len(sample.values_s) for sample in samples), default=least)
+    if not 0 < fewest < least:
+        return ""
+    return (
+        f"{fewest} requests in a repeat are too few for p{share * PERCENT:g}, which needs {least}: "
+        f"the window must be {least / fewest:.2g} times as long"
+    )
+
+
 def _in_blocks(value: Value, run: Run, sample: Sample, share: float) -> Value:
     """Give the only repeat's value the interval of its blocks; none where one holds too few requests."""
     window = window_of(run)
     edges_s = np.linspace(window.start_s, window.end_s, BLOCKS + 1)
     places = np.clip(np.searchsorted(edges_s, sample.rows.due_s, side="right") - 1, 0, BLOCKS - 1)
     rows = [np.flatnonzero(places == block) for block in range(BLOCKS)]
-    if min(len(part) for part in rows) < times_needed(share):
+    if min(len(part) for part in rows) < least_in_each(share, BLOCKS):
         return value
     found = [np.quantile(sample.values_s[part], share) for part in rows]
     if not all(math.isfinite(figure) for figure in found):

@@ -25,6 +25,17 @@ def wilson(passed: int, n: int, confidence: float = CONFIDENCE) -> Estimate:
     return Estimate(share, max(0.0, middle - half), min(1.0, middle + half), n)
 
 
+def trials_to_settle(share: float, limit: float, confidence: float = CONFIDENCE) -> int | None:
+    """Return how many trials bring Wilson's interval of `share` to one side of `limit`; None on the limit.
+
+    >>> trials_to_settle(0.0, 0.01)
+    381
+    """
+    if share == limit:
+        return None
+    return math.ceil(_z(confidence) ** 2 * limit * (1.0 - limit) / (share - limit) ** 2)
+
+
 def mcnemar(lost: int, won: int) -> float:
     """Return the exact two-sided p-value of `lost` against `won` discordant pairs (McNemar 1947).
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -29,6 +30,7 @@ from bench.records import Run, Value
 from bench.units import PERCENT
 
 ALONE = "no reference: this system is the one that others are compared with"
+NO_NUMBER = "the recorded divergence is a number at no position"
 BLOCKS = 10
 
 
@@ -69,7 +71,13 @@ def perplexity_ratio(scored: Scored) -> Value:
 
 
 def mean_kl(scored: Scored) -> Value:
-    """Return the mean KL(reference ‖ system) per position, in nats."""
+    """Return the mean KL(reference ‖ system) per position, in nats.
+
+    Infinite, and without an interval, where the system rules out a token that the reference does not.
+    """
+    if beyond := int(np.isinf(scored.kl).sum()):
+        note = f"the system rules out a token that the reference does not, at {beyond} of {len(scored.kl)}"
+        return Value(value=math.inf, source="measured", note=f"{note} positions")
     return _value(_by_blocks(scored.kl), len(scored.kl))
 
 
@@ -85,7 +93,9 @@ def kl_p99(scored: Scored) -> Value:
 
 def top1_agreement(scored: Scored) -> Value:
     """Return the share of positions at which system and reference pick the same token."""
-    return _value(_by_blocks(scored.agree), len(scored.agree))
+    found = _by_blocks(scored.agree)
+    ends = [None if end is None else min(1.0, max(0.0, end)) for end in (found.low, found.high)]
+    return _value(Estimate(found.mean, ends[0], ends[1], found.n), len(scored.agree))
 
 
 def probability_rms(scored: Scored) -> Value:
@@ -187,9 +197,10 @@ def _scored(run: Run, against: Against) -> Scored | Value:
         column(table, name) if name in table.column_names else nothing
         for name in (f"{own}nll", reference, f"{own}kl", f"{own}agree")
     )
-    both = np.isfinite(kl) & np.isfinite(agree) & np.isfinite(nll)
+    both = ~np.isnan(kl) & np.isfinite(agree) & np.isfinite(nll)
     if not both.any():
-        return missing(run.meta.missing.get("kl", ALONE))
+        default = NO_NUMBER if against == "baseline" and np.isfinite(reference_nll).any() else ALONE
+        return missing(run.meta.missing.get("kl", default))
     return Scored(nll=nll[both], reference_nll=reference_nll[both], kl=kl[both], agree=agree[both])
 
 
@@ -202,8 +213,10 @@ def _offline(system: SystemRuns) -> Run | Value:
 
 def _lacking(run: Run) -> str:
     """Return why continued prompts that were asked for are not there; '' where they were not asked for."""
-    asked = run.meta.config.get("quality", {}).get("prompts", 0) and run.quality is not None
-    return run.meta.missing.get("outputs", "") if asked else ""
+    if run.quality is None or not run.meta.config.get("quality", {}).get("prompts", 0):
+        return ""
+    absent = "the outputs are not in the run folder" if run.outputs is None else ""
+    return run.meta.missing.get("outputs", absent)
 
 
 def _how(run: Run) -> str:
@@ -218,10 +231,11 @@ def _how(run: Run) -> str:
 
 
 def _floor(run: Run) -> str:
-    """Return at which other batch sizes the baseline was held against itself."""
-    windows, prompts = (run.meta.facts.get(key) for key in ("quality_windows_again", "outputs_again"))
-    parts = [f"{windows} windows at a time"] if windows else []
-    return " and ".join([*parts, *([f"{prompts} prompts at a time"] if prompts else [])])
+    """Return at which other batch sizes the baseline was held against itself, and why at one it was not."""
+    halves = (("windows", "quality_windows_again", "again"), ("prompts", "outputs_again", "outputs_again"))
+    done = [f"{size} {what} at a time" for what, fact, _ in halves if (size := run.meta.facts.get(fact))]
+    failed = [f"with other {what}, {why}" for what, _, key in halves if (why := run.meta.missing.get(key))]
+    return "; ".join([*([f"with {' and '.join(done)}"] if done else []), *failed])
 
 
 def _by_blocks(values: Array) -> Estimate:
@@ -234,12 +248,15 @@ def _quantile(values: Array, share: float) -> Estimate:
     The share of positions below the quantile gets its interval from blocks, as any mean does; the quantiles
     at its two ends are then those of the quantile.
     """
-    point = float(np.quantile(values, share))
+    # Between a finite value and an infinite one there is nothing: then it is one of the values.
+    method: Literal["linear", "inverted_cdf"] = "linear" if np.isfinite(values).all() else "inverted_cdf"
+    point = float(np.quantile(values, share, method=method))
     below = _by_blocks((values <= point).astype(float))
     if below.high is None:
         return Estimate(point, None, None, 1)
     half = below.high - below.mean
-    low, high = np.quantile(values, (max(0.0, share - half), min(1.0, share + half)))
+    ends = (max(0.0, share - half), min(1.0, share + half))
+    low, high = np.quantile(values, ends, method=method)
     return Estimate(point, float(low), float(high), below.n)
 
 

@@ -24,6 +24,7 @@ from bench.config import Quality
 from bench.records import Value
 
 NAME = "quality"
+WAIVE = 'waive it by name (objectives.waive = ["quality"])'
 SHOWN: dict[str, tuple[str, float | None]] = {
     "perplexity_ratio": ("perplexity ratio", 1.0),
     "mean_kl": ("mean KL, nats", 0.0),
@@ -85,7 +86,9 @@ def output_quality(comparison: Comparison, limits: Quality, *, waived: bool = Fa
     values = {name: comparison.row(name).optimized for name in AGAINST_REFERENCE}
     values["perplexity_ratio"] = _ratio(comparison)
     if why := _lacking(comparison, values):
-        return absent(comparison, NAME, QUALITY, f"output quality was not measured: {why}", waived=waived)
+        text = f"output quality was not measured: {why}"
+        remedy = f"{'set quality.tokens' if limits.tokens == 0 else 'measure it'}, or {WAIVE}"
+        return absent(comparison, NAME, QUALITY, text, waived=waived, settle=remedy)
     found, base = comparison.optimized.quality, comparison.baseline.quality
     held = None if found is None else found.against_baseline
     floor = None if base is None else base.against_itself

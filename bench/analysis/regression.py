@@ -27,12 +27,14 @@ from bench.analysis.stats import t_quantile
 from bench.records import Value
 from bench.units import PERCENT
 
-Outcome = Literal["in line", "not resolved", "suspected", "regressed", "improved"]
+Outcome = Literal["in line", "too uncertain", "not resolved", "suspected", "regressed", "improved"]
 
 MATERIAL_SHARE = 0.01
 """A worsening below this is none, of shares such as the error rate, which may be 0: one percentage point."""
 LEVEL_RUNS = 10
 """The first clean runs, which set the level; the accepted one is among them."""
+TOO_WIDE = 3.0
+"""Where an interval reaches this many thresholds to the worse, a figure within the threshold says nothing."""
 PERSISTENT = 2
 """Runs in a row that make a worsening persistent."""
 MIN_DEGREES = 2
@@ -80,7 +82,8 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a figure against its level.
 
     `in line`: by its figure the run is within the material threshold; how far the truth may lie beyond it is
-    for `low` and `high` to say. `not resolved`: beyond, but the interval is not.
+    for `low` and `high` to say. `too uncertain`: within too, but there is no interval, or one that reaches
+    several thresholds to the worse. `not resolved`: beyond, but the interval is not.
     `change`, `low` and `high` are in percent, of a share in percentage points; there are no ends where
     there is no interval. They are the change of the mean of `group`, the runs in a row that lie beyond the
     threshold, or of this run alone where it does not. `level` is the mean of the first of `clean` runs.
@@ -188,7 +191,9 @@ class Chart:
             return "regressed" if runs >= PERSISTENT else "suspected"
         if high is not None and high < better_at and runs >= PERSISTENT:
             return "improved"
-        return "not resolved" if shift > worse_at else "in line"
+        if shift > worse_at:
+            return "not resolved"
+        return "too uncertain" if high is None or high > TOO_WIDE * worse_at else "in line"
 
     def _shift(
         self, clean: Sequence[Observed], group: Sequence[Observed]

@@ -1,6 +1,6 @@
 """The choice among measured systems under constraints, and what binds it.
 
-A constraint is judged by the bad end of a figure's interval: a system *fits* where every one surely holds,
+A constraint is judged by the worse end of a figure's interval: a system *fits* where every one surely holds,
 *breaks* where one surely does not, and is *open* in between. Among those that fit the objective decides; what
 its interval cannot tell from the best is a tie. Where nothing fits, the nearest miss is the system whose
 worst constraint is exceeded by the smallest share of its limit. Nothing is assumed of a figure that was not
@@ -28,6 +28,8 @@ from bench.units import PERCENT
 Fit = Literal["fits", "breaks", "open"]
 _FITS: dict[str, Fit] = {"pass": "fits", "fail": "breaks", "unclear": "open"}
 _SEVERITY: dict[Fit, int] = {"fits": 0, "open": 1, "breaks": 2}
+_TIMES = 9.0
+"""A miss by so many limits or more is told as their multiple, as percent no longer say much."""
 
 
 class Constraint(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +50,8 @@ class Constraint(msgspec.Struct, frozen=True, kw_only=True):
 class Check(msgspec.Struct, frozen=True, kw_only=True):
     """One constraint on one system.
 
-    `over` is how far the bad end of the interval is beyond the limit, as a share of it; negative: to spare.
+    `over` is how far the worse end of the interval is beyond the limit, as a share of it (of 0: in its unit);
+    negative: to spare.
     `settle` says what would decide an open one, `unresolved` why its figure has no interval that would hold.
     """
 
@@ -75,10 +78,18 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def margin(self) -> str:
-        """How far the bad end is beyond the limit, or what it has to spare, in percent of it."""
-        if self.unresolved:
+        """How far the worse end is beyond the limit, or what it has to spare, in percent of it.
+
+        Of a figure that is not resolved only a miss has a size: far beyond is told from the figure itself.
+        """
+        if self.unresolved and self.fit != "breaks":
             return "not resolved"
-        share = f"{abs(self.over) * PERCENT:.1f} %"
+        if self.constraint.limit == 0:
+            share = f"{shown(abs(self.over))} {METRICS[self.constraint.name].unit}".rstrip()
+        elif self.over >= _TIMES:
+            return f"{shown(1.0 + self.over)} times the limit"
+        else:
+            share = f"{abs(self.over) * PERCENT:.1f} %"
         return f"{share} beyond" if self.over > 0 else f"{share} to spare"
 
 
@@ -95,8 +106,11 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def binding(self) -> Check | None:
-        """The constraint that decides: the worst one, of several the one with the least to spare."""
-        return max(self.checks, key=lambda check: (_SEVERITY[check.fit], check.over), default=None)
+        """The constraint that decides: the worst one, of several the one with the least to spare.
+
+        Of those that break, one whose figure is resolved first.
+        """
+        return max(self.checks, key=_decides, default=None)
 
 
 class Selection(msgspec.Struct, frozen=True, kw_only=True):
@@ -155,13 +169,13 @@ def select(
 
 
 def check(metrics: MetricSet, constraint: Constraint) -> Check:
-    """Judge a constraint by the bad end of the figure's interval, on the point value where there is none."""
+    """Judge a constraint by the worse end of the figure's interval, on the point where there is none."""
     value, limit = metrics.values[constraint.name], constraint.limit
     assert value.value is not None
     at_least = constraint.bound == "at least"
     gate = at_most("", negated(value) if at_least else value, -limit if at_least else limit, "")
-    bad_end = value.low if at_least else value.high
-    beyond = (value.value if bad_end is None else bad_end) - limit
+    worse_end = None if value.unresolved else value.low if at_least else value.high
+    beyond = (value.value if worse_end is None else worse_end) - limit
     return Check(
         constraint=constraint,
         fit=_FITS[gate.outcome],
@@ -232,6 +246,10 @@ def _ties(found: Step) -> bool:
     Without an interval, where it is worse by no more than what is immaterial.
     """
     return found.high >= 0.0 if found.low != found.high else found.surely_no_worse
+
+
+def _decides(check: Check) -> tuple[int, bool, float]:
+    return _SEVERITY[check.fit], check.fit == "breaks" and not check.unresolved, check.over
 
 
 def _miss(candidate: Candidate) -> float:

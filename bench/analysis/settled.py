@@ -16,11 +16,10 @@ import math
 import msgspec
 
 from bench.analysis.comparison import Comparison
-from bench.analysis.decide import Verdict
+from bench.analysis.decide import Verdict, unsound
 from bench.analysis.effects import BENEFITS, FROM_SATURATED_RUN, LATENCIES, Effect
 from bench.analysis.further import to_settle
 from bench.analysis.gate import LONGER_WINDOWS
-from bench.analysis.gates import CLIENT
 from bench.config import Objectives
 
 BY_REPEATS = ("errors", "SLA")
@@ -41,20 +40,31 @@ class Open(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a comparison stands: `open` is what more repeats may decide, `beyond` what they cannot."""
+    """Where a comparison stands: `open` is what more repeats may decide, `beyond` what they cannot.
+
+    `void`: a client or device was INVALID, so nothing is decided, and no repeat makes the bad one good.
+    """
 
     decision: str
     open: tuple[Open, ...] = ()
     beyond: tuple[Open, ...] = ()
+    void: tuple[Open, ...] = ()
 
     @property
-    def settled(self) -> bool:
+    def ends(self) -> bool:
         """Whether no further repeat can change the verdict."""
         return not self.open
 
     @property
+    def settled(self) -> bool:
+        """Whether that is because it is decided."""
+        return self.ends and not self.void
+
+    @property
     def in_words(self) -> str:
         """The verdict if it is settled, else what is open; then what repeats cannot settle."""
+        if self.void:
+            return f"stopped: {'; '.join(item.in_words for item in self.void)}"
         text = f"{self.decision}, settled"
         if self.open:
             text = f"still open: {'; '.join(item.in_words for item in self.open)}"
@@ -66,8 +76,11 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 def standing(comparison: Comparison, verdict: Verdict, objectives: Objectives) -> Standing:
     """Return what is open in a verdict that was made by `objectives`."""
     outcomes = {gate.outcome for gate in verdict.gates}
-    if "fail" in outcomes or any(gate.name == CLIENT and gate.outcome != "pass" for gate in verdict.gates):
-        return Standing(decision=verdict.decision, beyond=_unsound_client(verdict))
+    if void := unsound(verdict.gates):
+        found = tuple(Open(name=gate.name, text=gate.text, needs=gate.settle) for gate in void)
+        return Standing(decision=verdict.decision, void=found)
+    if "fail" in outcomes:
+        return Standing(decision=verdict.decision)
     gates_open, gates_beyond = _gates(comparison, verdict)
     if "not measured" in outcomes or _beyond_tolerance(verdict, objectives):
         return Standing(decision=verdict.decision, open=gates_open, beyond=gates_beyond)
@@ -76,15 +89,6 @@ def standing(comparison: Comparison, verdict: Verdict, objectives: Objectives) -
         decision=verdict.decision,
         open=(*gates_open, *effects_open),
         beyond=(*gates_beyond, *effects_beyond),
-    )
-
-
-def _unsound_client(verdict: Verdict) -> tuple[Open, ...]:
-    """Return the client or device that was INVALID: no repeat makes the bad one good."""
-    return tuple(
-        Open(name=gate.name, text=gate.text, needs=gate.settle)
-        for gate in verdict.gates
-        if gate.name == CLIENT and gate.outcome != "pass"
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from bench.analysis.latency import Read, growth
 from bench.analysis.numbers import shown
+from bench.analysis.proportions import wilson
 from bench.analysis.recorded import column, is_ok
 from bench.analysis.stats import (
     CONFIDENCE,
@@ -29,7 +30,34 @@ from bench.records import Run, Value
 ONE_RUN = "one run, so no interval"
 
 
-def over_repeats(system: SystemRuns, read: Read, *, unresolved: str = "") -> Value:
+Interval = Callable[[Sequence[Reading], float], Estimate]
+"""How readings and a confidence become a mean with its interval."""
+
+
+def levels(readings: Sequence[Reading], confidence: float) -> Estimate:
+    """Return the mean of readings of a level, wider by what their meters leave open."""
+    return _widened(level_interval(_figures(readings), confidence), readings)
+
+
+def shares(readings: Sequence[Reading], confidence: float) -> Estimate:
+    """Return the mean of shares of `n` requests each, within 0 and 1.
+
+    Its interval covers that of all their requests (Wilson): repeats without a failure show no zero.
+    """
+    found = level_interval(_figures(readings), confidence)
+    if found.low is None or found.high is None:
+        return found
+    counts = [reading.n or 0 for reading in readings]
+    counted = sum(round(x * n) for x, n in zip(_figures(readings), counts, strict=True))
+    pooled = wilson(counted, sum(counts), confidence)
+    assert pooled.low is not None
+    assert pooled.high is not None
+    return Estimate(found.mean, min(found.low, pooled.low), min(1.0, max(found.high, pooled.high)), found.n)
+
+
+def over_repeats(
+    system: SystemRuns, read: Read, *, unresolved: str = "", interval: Interval = levels
+) -> Value:
     """Return the mean over the repeats of what `read` gives for each, with its 95 % interval.
 
     Where every repeat was a look at the comparison, the interval is as much wider as all looks together need.
@@ -41,7 +69,7 @@ def over_repeats(system: SystemRuns, read: Read, *, unresolved: str = "") -> Val
     readings = [read(run) for run in runs]
     if (lack := _lack(readings)) is not None:
         return lack
-    return _combined(system, readings, unresolved)
+    return _combined(system, readings, unresolved, interval)
 
 
 def shortest(system: SystemRuns, read: Read) -> Value:
@@ -140,11 +168,10 @@ def origin(run: Run) -> str:
     return f"measured on {run.meta.facts.get('gpu_name') or 'an unnamed GPU'}"
 
 
-def _combined(system: SystemRuns, readings: list[Reading], unresolved: str) -> Value:
+def _combined(system: SystemRuns, readings: list[Reading], unresolved: str, interval: Interval) -> Value:
     """Return the mean of readings of which none is missing."""
     runs, confidence = system.measured, system.confidence
-    figures = [reading.value for reading in readings if reading.value is not None]
-    estimate = _widened(level_interval(figures, confidence), readings)
+    figures, estimate = _figures(readings), interval(readings, confidence)
     hows = list(dict.fromkeys(reading.how for reading in readings if reading.how))
     counted = [reading.n for reading in readings if reading.n is not None]
     count = f"n = {sum(counted)} in {_repeats(len(runs))}" if counted else _repeats(len(runs))
@@ -166,6 +193,10 @@ def _combined(system: SystemRuns, readings: list[Reading], unresolved: str) -> V
         confidence=confidence,
         unresolved=unresolved,
     )
+
+
+def _figures(readings: Sequence[Reading]) -> list[float]:
+    return [reading.value for reading in readings if reading.value is not None]
 
 
 def _certainty(estimate: Estimate, confidence: float, unresolved: str) -> str:

@@ -45,7 +45,7 @@ def ab(
     segment_s: Annotated[
         float | None, typer.Option(min=0.1, max=86_400, help="Length of a segment; default: window_s.")
     ] = None,
-    metric: Annotated[str, typer.Option(help="The primary metric.")] = "p95_latency_ms",
+    metric: Annotated[str, typer.Option(help="The primary metric, e.g. p95.")] = "p95_latency_ms",
     mde: Annotated[
         float, typer.Option(min=0.1, max=1000, help="Improvement of it to be found, in percent.")
     ] = 10.0,
@@ -74,6 +74,7 @@ def ab(
     Of a replay's run folder the result is shown again. The exit code is 0 unless --fail-on says more, and 3
     where a job failed, the planned pairs were not all made, or fewer than two count.
     """
+    from bench.analysis.shortnames import metric_called
     from bench.run.ab import go_on, replay_of, start
     from bench.run.ab_plan import Asked, plan_in_words, prepare
     from bench.run.experiment import reopen
@@ -93,7 +94,7 @@ def ab(
         asked = Asked(
             baseline=baseline,
             candidate=candidate,
-            metric=metric,
+            metric=metric_called(metric),
             mde_pct=mde,
             power=power,
             tolerated_pct=tolerate,
@@ -113,14 +114,22 @@ def ab(
     _show(replay, markdown=markdown)
     for failure in failures:
         _say(failure)
-    if replay.result.decision == "extend":
-        how = (
-            f"--resume {folder}"
-            if replay.evidence.made < replay.plan.asked
-            else f"--extend {folder} --pairs N"
-        )
+    if replay.result.decision == "extend" and (how := _more_pairs(replay, folder)):
         _say(f"add pairs with: bench ab {how}")
     raise typer.Exit(_exit_code(replay, failures, fail_on))
+
+
+def _more_pairs(replay: Any, folder: Path) -> str:
+    """Return the options that add the pairs needed, as far as the plan allows; '' where none would help."""
+    from bench.analysis.abtest import LONGER_SEGMENTS
+
+    if replay.evidence.made < replay.plan.asked:
+        return f"--resume {folder}"
+    left = replay.plan.most_pairs - replay.plan.asked
+    if left <= 0 or replay.result.needs == LONGER_SEGMENTS:
+        return ""
+    known = replay.result.more
+    return f"--extend {folder} --pairs {f'N (at most {left})' if known is None else min(known, left)}"
 
 
 def _refuse_planning(context: typer.Context, allowed: Set[str]) -> None:

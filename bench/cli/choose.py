@@ -64,21 +64,25 @@ def select(
 
 
 def _constraints(texts: list[str] | None, bound: Literal["at most", "at least"]) -> list[Constraint]:
-    """Return the constraints of one option; ConfigError where one is not METRIC=VALUE."""
+    """Return the constraints of one option; ConfigError where one is no METRIC=VALUE, or a second."""
     from bench.analysis.selection import Constraint
     from bench.analysis.shortnames import metric_called
     from bench.errors import ConfigError
 
     option = "--max" if bound == "at most" else "--min"
-    found = []
+    found: dict[str, Constraint] = {}
     for text in texts or []:
         name, _, number = text.partition("=")
         metric = metric_called(name.strip())
         try:
             limit = float(number)
         except ValueError:
-            limit = math.nan
-        if not math.isfinite(limit):
-            raise ConfigError(f"{option} {text}: a number is missing; write {option} {name}=VALUE")
-        found.append(Constraint(name=metric, bound=bound, limit=limit))
-    return found
+            raise ConfigError(f"{option} {text}: a number is missing; write {option} {name}=VALUE") from None
+        if not 0 <= limit < math.inf:
+            raise ConfigError(f"{option} {text}: a limit is a finite number, 0 or more")
+        if metric in found:
+            raise ConfigError(
+                f"{option} {text}: {option} {name} is already {found[metric].limit:g}; state one"
+            )
+        found[metric] = Constraint(name=metric, bound=bound, limit=limit)
+    return list(found.values())

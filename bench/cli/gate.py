@@ -14,16 +14,20 @@ from bench.cli.show import new_console
 def gate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     confirm: Annotated[
-        list[Path] | None, typer.Option(help="A later run of the same, judged with it (repeatable).")
+        list[Path] | None, typer.Option(help="A run made after RUN, judged with it (repeatable).")
     ] = None,
     history: Annotated[
         Path | None, typer.Option(help="Folder of the history; default: history/ beside runs/.")
     ] = None,
     accept: Annotated[
-        str | None, typer.Option(metavar="REASON", help="Make the last run the baseline from now on.")
+        str | None,
+        typer.Option(
+            metavar="REASON", help="Make RUN (of several, the last --confirm) the baseline of later runs."
+        ),
     ] = None,
     metric: Annotated[
-        list[str] | None, typer.Option(help="Judge this metric, by its name in the CSV (repeatable).")
+        list[str] | None,
+        typer.Option(help="Judge this metric: a short name (p95) or one from the CSV; repeatable."),
     ] = None,
     material: Annotated[
         float, typer.Option(min=0, max=99.9, metavar="PCT", help="A change below this is none.")
@@ -37,8 +41,9 @@ def gate(
     """Hold a run against the accepted baseline: did any system become worse, materially and to stay?
 
     The run goes into the history. One bad run is suspected, two in a row are a regression. Exits with 1 for a
-    regression, 2 where there is no comparable baseline, 3 where the run is INVALID or unfinished.
+    regression, 2 where nothing was judged (no comparable baseline), 3 where the run is INVALID or unfinished.
     """
+    from bench.analysis.shortnames import metric_called
     from bench.errors import ResultError
     from bench.report.gate import gate_to_markdown, render_gate, sentence
     from bench.report.junit import gate_to_junit
@@ -48,7 +53,7 @@ def gate(
 
     options = Options(
         history=history,
-        metrics=tuple(dict.fromkeys(metric)) if metric else GATED,
+        metrics=tuple(dict.fromkeys(map(metric_called, metric))) if metric else GATED,
         material_pct=material,
         accept=accept,
         read_only=read_only,

@@ -17,15 +17,22 @@ def show_comparisons(
     """
     from bench.analysis.factorial import factorials
     from bench.report.factorial import factorial_to_markdown, render_factorial
-    from bench.report.overview import overview_to_markdown, render_overview
+    from bench.report.markdown import escaped
+    from bench.report.overview import overview_to_markdown, reasons_in_words, render_overview
     from bench.report.tables import render_comparison, to_markdown
 
     if sets is not None and len(results) > 1:
-        decisions = {result.comparison.optimized.name: result.verdict.decision for result in results}
+        verdicts = {result.comparison.optimized.name: result.verdict for result in results}
+        decisions = {name: verdict.decision for name, verdict in verdicts.items()}
+        reasons = reasons_in_words(sets, verdicts)
         if markdown:
-            print(overview_to_markdown(sets, decisions), end="" if not every else "\n")
+            lines = ["", *(f"- {escaped(line)}" for line in reasons)] if reasons else []
+            text = overview_to_markdown(sets, decisions) + "".join(f"{line}\n" for line in lines)
+            print(text, end="" if not every else "\n")
         else:
             new_console().print(render_overview(sets, decisions))
+            for line in reasons:
+                new_console().print(line, markup=False, highlight=False)
         found = factorials(sets)
         for factorial in found:
             in_words = every or len(found) == 1

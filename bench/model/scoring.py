@@ -15,14 +15,19 @@ figure and not rounding.
 `batch` windows are computed at a time. The figures are made with one; the baseline scored once more with
 several, against itself, shows how much of a difference is rounding that follows the shapes.
 
+A quantized KV cache changes what is predicted, but no single forward pass shows it: the tokens of a pass see
+one another unquantized. With one, the `window - stride` tokens that a window begins with are its prompt, and
+those after it pass through the cache a block at a time.
+
 Memory is bounded by the logits that one batch of windows newly scores and a block of positions, whatever
-the length of the text: 0.2 GB at a vocabulary of 150,000 in FP16, a stride of 256 and one window.
+the length of the text. The first window scores twice as much as the others, and goes alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import inspect
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +35,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bench.errors import NotAvailable, ResultError, RunFailed
+from bench.model.kv_cache import KvCache, Quantized, check_cache
 from bench.model.load import LoadedModel
 from bench.model.locate import DATA
 from bench.protocols import Vocabulary
@@ -40,7 +46,10 @@ if TYPE_CHECKING:
 
 HELD_OUT = DATA / "corpus" / "heldout.txt"
 _BLOCK = 32
-"""Positions turned into float64 distributions at once: 40 MB each at a vocabulary of 150,000."""
+"""Positions turned into float64 distributions at once: 40 MB each at a vocabulary of 150,000.
+
+Also the tokens that pass through a quantized cache at once: these see one another unquantized.
+"""
 
 
 class HeldOut(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,14 +97,17 @@ def score_heldout(
     reference: Path | None = None,
     save_logits: Path | None = None,
     batch: int = 1,
+    cache: KvCache | None = None,
 ) -> pa.Table:
     """Score `text_ids` and return a row per scored position: `position, nll, kl, agree, ref_nll`.
 
     `nll` is in nats; `kl` (nats), `agree` and `ref_nll` (the reference's nll of the same token) are null
     without a `reference`, a file that an earlier call wrote to its `save_logits` for the same text, window
-    and stride (ResultError otherwise). The window is cut to the model's context, and `batch` windows are
-    computed at a time. `save_logits` takes positions x vocabulary x 2 bytes for a model in FP16, and has a
-    description beside it (`.json`), written last.
+    and stride (ResultError otherwise). `kl` is infinite where the model rules out a token that the reference
+    does not. The window is cut to the model's context, and `batch` windows are computed at a time, through
+    `cache` where that is a quantized one; no other changes what is predicted.
+    `save_logits` takes positions x vocabulary x 2 bytes for a model in FP16, and has a description beside it
+    (`.json`), written last.
     """
     import pyarrow as pa
 
@@ -114,17 +126,15 @@ def score_heldout(
     types["agree"] = pa.bool_()
     columns: dict[str, list[Any]] = {name: [] for name in types}
     sink = None if save_logits is None else _LogitsFile(save_logits, described)
-    for start, logits in _scored_logits(loaded, text_ids, window, stride, batch):
+    for first, logits in _scored_logits(loaded, text_ids, window, stride, batch, cache):
+        last = first + len(logits)
         if sink is not None:
-            sink.write(start, logits)
-        for block in range(0, len(logits), _BLOCK):
-            first = start + block
-            part = logits[block : block + _BLOCK]
-            targets = text_ids[first : first + len(part)]
-            other = None if theirs is None else theirs[first - 1 : first - 1 + len(part)]
-            columns["position"].extend(range(first, first + len(part)))
-            for key, values in _score_block(part, targets, other).items():
-                columns[key].extend(values)
+            sink.write(first, logits)
+        other = None if theirs is None else theirs[first - 1 : last - 1]
+        columns["position"].extend(range(first, last))
+        for key, values in _score_block(logits, text_ids[first:last], other).items():
+            columns[key].extend(values)
+        del logits  # a block keeps its windows' logits, which would stay while the next are computed
     if sink is not None:
         sink.finish()
     return pa.table({key: pa.array(columns[key], type=types[key]) for key in types})
@@ -143,12 +153,15 @@ class _Window(msgspec.Struct, frozen=True):
 
 
 def _windows(length: int, window: int, stride: int, batch: int) -> Iterator[list[_Window]]:
-    """Yield the cuts of a text in batches of equal length; the last cut may be shorter, and goes alone."""
+    """Yield the cuts of a text in batches of equal length.
+
+    The first cut scores more than the others, and the last may be shorter: both go alone.
+    """
     waiting: list[_Window] = []
     begin, scored_to = 0, 1
     while scored_to < length:
         cut = _Window(begin, min(begin + window, length), scored_to)
-        if waiting and (len(waiting) == batch or cut.end - cut.begin < window):
+        if waiting and (waiting[0].begin == 0 or len(waiting) == batch or cut.end - cut.begin < window):
             yield waiting
             waiting = []
         waiting.append(cut)
@@ -159,25 +172,54 @@ def _windows(length: int, window: int, stride: int, batch: int) -> Iterator[list
 
 
 def _scored_logits(
-    loaded: LoadedModel, ids: Sequence[int], window: int, stride: int, batch: int
+    loaded: LoadedModel,
+    ids: Sequence[int],
+    window: int,
+    stride: int,
+    batch: int,
+    cache: KvCache | None,
 ) -> Iterator[tuple[int, Any]]:
-    """Yield, window by window, the first newly scored position and the logits that predict from it on.
-
-    Only those places are mapped to the vocabulary where the model can be told so.
-    """
+    """Yield, block by block, the first newly scored position and the logits that predict from it on."""
     import torch
 
-    told = "logits_to_keep" in inspect.signature(loaded.model.forward).parameters
     for cuts in _windows(len(ids), window, stride, batch):
         tokens = torch.tensor([list(ids[cut.begin : cut.end]) for cut in cuts], device=loaded.device)
         # Logits at place i predict the token at i + 1, so the last place predicts nothing that is known.
         most = max(cut.scored for cut in cuts) + 1
-        options = {"logits_to_keep": most} if told else {}
-        with torch.inference_mode():
-            logits = loaded.model(input_ids=tokens, use_cache=False, **options).logits
+        logits = _last_logits(loaded, tokens, most, window - stride, cache)
         for row, cut in enumerate(cuts):
-            yield cut.first, logits[row, -1 - cut.scored : -1]
-        del logits
+            places = logits[row, -1 - cut.scored : -1]
+            for block in range(0, cut.scored, _BLOCK):
+                yield cut.first + block, places[block : block + _BLOCK]
+        del logits, places
+
+
+def _last_logits(loaded: LoadedModel, tokens: Any, most: int, prompt: int, cache: KvCache | None) -> Any:
+    """Return the logits at the `most` last places of every row, or at more of them.
+
+    Only those places are mapped to the vocabulary where the model can be told so. With a quantized `cache`
+    the first `prompt` tokens are computed at once and the others, a block at a time, see them through it.
+    """
+    import torch
+
+    length, starts = tokens.shape[1], [0]
+    options: dict[str, Any] = {"use_cache": False}
+    if isinstance(cache, Quantized):
+        from transformers import QuantizedCache
+
+        starts.extend(range(prompt, length, _BLOCK))
+        held = QuantizedCache(config=loaded.model.config, **cache.options())
+        options = {"use_cache": True, "past_key_values": held}
+    told = "logits_to_keep" in inspect.signature(loaded.model.forward).parameters
+    parts = []
+    for begin, end in itertools.pairwise([*starts, length]):
+        if told:
+            options["logits_to_keep"] = max(1, end - max(begin, length - most))
+        with torch.inference_mode():
+            parts.append(loaded.model(input_ids=tokens[:, begin:end], **options).logits)
+    if isinstance(cache, Quantized):
+        check_cache(cache, options["past_key_values"])
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def _score_block(logits: Any, targets: Sequence[int], reference: Any | None) -> dict[str, list[Any]]:
@@ -189,15 +231,17 @@ def _score_block(logits: Any, targets: Sequence[int], reference: Any | None) -> 
     picked = ours.gather(1, places)[:, 0]
     if not bool(torch.isfinite(picked).all()):
         raise RunFailed(
-            "quality: the model's logits are not finite; in fp16 that is an overflow, "
-            "which bf16 would not have: its outputs and every figure about them mean nothing"
+            "quality: the model's logits of the text's own tokens are not finite; in fp16 that is an "
+            "overflow, which bf16 would not have: its outputs and every figure about them mean nothing"
         )
     nll = (-picked).tolist()
     if reference is None:
         return {"nll": nll} | dict.fromkeys(("kl", "agree", "ref_nll"), [None] * len(nll))
     given = torch.from_numpy(reference.copy()).to(logits.device)
     theirs = torch.log_softmax(given.double(), dim=-1)
-    kl = (theirs.exp() * (theirs - ours)).sum(dim=-1)
+    likely = theirs.exp()
+    # What the reference rules out adds nothing, whatever we make of it; what only we rule out is infinite.
+    kl = (likely * (theirs - ours)).masked_fill_(likely == 0.0, 0.0).sum(dim=-1)
     agree = given.argmax(dim=-1) == logits.argmax(dim=-1)
     ref_nll = -theirs.gather(1, places)[:, 0]
     return {"nll": nll, "kl": kl.tolist(), "agree": agree.tolist(), "ref_nll": ref_nll.tolist()}

@@ -1,4 +1,4 @@
-"""Which change did what: each factorial of an experiment as a table and in sentences."""
+"""Which change did what: each factorial of an experiment as a table, and in words what that leaves out."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.analysis.attribution import (
+    beyond_table,
     directed,
     interval,
     name_of,
     percent,
-    sentences,
+    shown_of,
     spoken_of,
     title,
 )
@@ -26,12 +27,12 @@ from bench.report.tables import DIRECTION_STYLE
 _HEADING = "Which change did what"
 _HOW = (
     "Geometric means over the levels of the others; in brackets the 95 % interval. An interaction is how "
-    "much more, or less, both together give than the product of each alone."
+    "much more, or less, both together give than the product of each alone; together: last corner over first."
 )
 
 
 def render_factorial(factorial: Factorial, *, every: bool = False, in_words: bool = True) -> Group:
-    """Return the effects on each metric, and, with `in_words`, what they mean."""
+    """Return the effects on each metric and what the table leaves out, briefly without `in_words`."""
     table = Table(
         title=Text(f"{_HEADING}: {title(factorial)}", style="bold"),
         title_justify="left",
@@ -50,12 +51,12 @@ def render_factorial(factorial: Factorial, *, every: bool = False, in_words: boo
             cell.append(f" ({ends})", style="dim")
         table.add_row(Text(metric), Text(of), cell)
     parts: list[RenderableType] = [table] if table.row_count else [Text(f"{_HEADING}: {title(factorial)}")]
-    if in_words or not table.row_count:
-        words = Table(box=None, show_header=False)
-        words.add_column(width=1)
-        words.add_column(overflow="fold")
-        for line in sentences(factorial, every=every):
-            words.add_row("-", Text(line))
+    words = Table(box=None, show_header=False)
+    words.add_column(width=1)
+    words.add_column(overflow="fold")
+    for line in beyond_table(factorial, every=every, in_full=in_words or not table.row_count):
+        words.add_row("-", Text(line))
+    if words.row_count:
         parts.append(words)
     return Group(*parts)
 
@@ -68,8 +69,8 @@ def factorial_to_markdown(factorial: Factorial, *, every: bool = False, in_words
         lines += ["", "| metric | effect of | change | 95 % interval |", "|---|---|---:|---|"]
         lines += [f"| {' | '.join(escaped(cell) for cell in row[:4])} |" for row in rows]
         lines += ["", _HOW]
-    if in_words or not rows:
-        lines += ["", *(f"- {escaped(line)}" for line in sentences(factorial, every=every))]
+    if told := beyond_table(factorial, every=every, in_full=in_words or not rows):
+        lines += ["", *(f"- {escaped(line)}" for line in told)]
     return "\n".join(lines) + "\n"
 
 
@@ -77,7 +78,7 @@ def _rows(factorial: Factorial, *, every: bool) -> Iterator[tuple[str, str, str,
     """Yield metric (once), effect, change, interval and direction."""
     for response in spoken_of(factorial, every=every):
         lacking = NOT_RESOLVED if response.unresolved.startswith(NOT_RESOLVED) else ""
-        for i, effect in enumerate(response.effects):
+        for i, effect in enumerate(shown_of(response)):
             yield (
                 response.label if i == 0 else "",
                 name_of(factorial, effect),

@@ -19,7 +19,13 @@ from bench.run.gate import SHARES, Finding, GateReport, SystemGate
 from bench.units import PERCENT
 
 HEADINGS = ("metric", "level", "this run", "change (95 % interval)", "outcome")
-STYLE = {"regressed": "bold red", "suspected": "yellow", "not resolved": "yellow", "improved": "green"}
+STYLE = {
+    "regressed": "bold red",
+    "suspected": "yellow",
+    "not resolved": "yellow",
+    "too uncertain": "yellow",
+    "improved": "green",
+}
 NOT_JUDGED = "not judged"
 
 
@@ -51,7 +57,7 @@ def sentences(system: SystemGate, report: GateReport) -> list[str]:
     """Return what there is to say of one system: regressions first, then doubts, then circumstances."""
     is_explained = system.state == "judged" or system.accepted is not None
     lines = [] if is_explained else [f"{system.system}: {system.text}"]
-    order = ("regressed", "suspected", "not resolved", "improved")
+    order = ("regressed", "suspected", "not resolved", "too uncertain", "improved")
     for outcome in order:
         lines += [f"{system.system}: {sentence(found, report)}" for found in system.of(outcome)]
     unjudged = [found for found in system.findings if found.judgement is None]
@@ -92,6 +98,9 @@ def sentence(found: Finding, report: GateReport) -> str:
             return f"{what} {since}: more than {limit} by its figure, {by}{_basis(judgement)}{lucky}"
         case "improved":
             return f"improved: {what}, {since}; accept the new level: bench gate RUN --accept REASON"
+        case "too uncertain":
+            open_ = " and without an interval" if judgement.low is None else _not_excluded(found, report)
+            return f"{what}: too uncertain to be judged{open_}{_basis(judgement)}"
         case "in line":
             return f"{what}: in line with the level{_not_excluded(found, report)}{_basis(judgement)}"
 

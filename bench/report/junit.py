@@ -1,8 +1,8 @@
 """The regression gate as a JUnit file: what CI systems show beside the tests.
 
-A test case a system and metric. A regression is a failure. What is suspected, not resolved, not measured or
-not comparable is *skipped* with its reason: it is no failure, and must not look like a pass. A system of
-which nothing could be judged is an error.
+A test case a system and metric. A regression is a failure. What is suspected, not resolved, too uncertain,
+not measured or not comparable is *skipped* with its reason: it is no failure, and must not look like a pass.
+A system of which nothing could be judged is an error.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _fill(case: ElementTree.Element, found: Finding, report: GateReport) -> None
     text = sentence(found, report)
     if outcome == "regressed":
         _child(case, "failure", "regression", text)
-    elif outcome in ("suspected", "not resolved", "not judged"):
+    elif outcome in ("suspected", "not resolved", "too uncertain", "not judged"):
         ElementTree.SubElement(case, "skipped", message=_legal(text))
     else:
         _child(case, "system-out", "", text)

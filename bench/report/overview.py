@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from bench.analysis.decide import Verdict
 from bench.analysis.metrics import METRICS
 from bench.analysis.numbers import shown
 from bench.analysis.system import MetricSet
@@ -58,6 +59,20 @@ def overview_to_markdown(sets: Mapping[str, MetricSet], decisions: Mapping[str, 
     ]
     lines += ["| " + " | ".join(cells) + " |" for cells in _rows(sets, decisions)]
     return "\n".join(lines) + "\n"
+
+
+def reasons_in_words(sets: Mapping[str, MetricSet], verdicts: Mapping[str, Verdict]) -> list[str]:
+    """Return why systems are not adopted: a line per verdict and reason, with the systems it holds for.
+
+    An INVALID one has no verdict in the table, and so no reason here.
+    """
+    found: dict[str, list[str]] = {}
+    for name, verdict in verdicts.items():
+        client = sets[name].client
+        if not verdict.decision.startswith("adopt") and (client is None or client.level != "INVALID"):
+            short = _SHORT.get(verdict.decision, verdict.decision)
+            found.setdefault(f"{short}: {verdict.in_short}", []).append(name)
+    return [f"{reason}: {', '.join(names)}" for reason, names in found.items()]
 
 
 def _rows(sets: Mapping[str, MetricSet], decisions: Mapping[str, str]) -> Iterator[Sequence[str]]:

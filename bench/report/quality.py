@@ -64,7 +64,7 @@ def _pair(comparison: Comparison, verdict: Verdict) -> Iterator[Grid]:
     floor = comparison.baseline.quality
     how = [f"{quality.how}."]
     if floor is not None and floor.floor:
-        how.append(f"Noise floor: the baseline against itself with {floor.floor}.")
+        how.append(f"Noise floor: the baseline against itself {floor.floor}.")
     yield Grid(
         title="Output quality",
         header=("measure", "value", "95 % interval", "noise floor", "limit", "outcome"),
@@ -109,7 +109,7 @@ def _overview(pairs: Sequence[Pair], *, intervals: bool) -> Iterator[Grid]:
     ]
     notes = [f"{known[0][2].how}."]
     if baseline.quality is not None and baseline.quality.floor:
-        notes.append(f"{baseline.name} again: against itself with {baseline.quality.floor}.")
+        notes.append(f"{baseline.name} again: against itself {baseline.quality.floor}.")
     yield Grid(
         title=f"Output quality against {baseline.name}",
         header=("measure", f"{baseline.name} again", *(name for name, _, _ in held)),

@@ -27,18 +27,10 @@ _MOST_RIVALS = 1
 def render_selection(
     sets: Mapping[str, MetricSet], front: Pareto, selection: Selection, doubts: Sequence[str]
 ) -> Group:
-    """Return the Pareto set, the constraints, and the choice, for the terminal."""
-    parts: list[RenderableType] = []
-    for title, headings, rows, notes in _sections(sets, front, selection, doubts):
-        if title:
-            parts.append(Text(title, style="bold"))
-        if rows:
-            parts.append(_table(headings, rows))
-        if notes:
-            parts.append(_list(notes))
+    """Return the choice, the constraints, and the Pareto set, for the terminal."""
     title, lines = conclusion(front, selection)
     style = "green" if selection.choice or not selection.constraints else "red"
-    parts.append(
+    parts: list[RenderableType] = [
         Panel(
             Text("\n".join(lines)),
             title=Text(title, style="bold"),
@@ -46,7 +38,13 @@ def render_selection(
             border_style=style,
             box=box.ROUNDED,
         )
-    )
+    ]
+    for heading, headings, rows, notes in _sections(sets, front, selection, doubts):
+        parts.append(Text(heading, style="bold"))
+        if rows:
+            parts.append(_table(headings, rows))
+        if notes:
+            parts.append(_list(notes))
     return Group(*parts)
 
 
@@ -90,6 +88,8 @@ def _choice(selection: Selection) -> tuple[str, list[str]]:
     if selection.tied_names:
         ties = [f"{n} ({s.text})" for n, s in zip(selection.tied_names, selection.tied, strict=True)]
         lines.append(f"It cannot be told from: {'; '.join(ties)}.")
+        why = dict.fromkeys(tie.unresolved for tie in selection.tied if tie.unresolved)
+        lines += [f"Not resolved: {reason}." for reason in why]
     binding = selection.candidates[selection.choice].binding
     if binding is not None:
         lines.append(f"Its tightest constraint: {binding.in_words}, {binding.margin}.")
@@ -111,6 +111,8 @@ def _nothing_fits(selection: Selection) -> tuple[str, list[str]]:
     miss = nearest.binding
     if miss.unresolved:
         how = f"not resolved: {miss.unresolved}"
+        if miss.fit == "breaks":
+            how = f"{miss.margin}, although {how}"
     elif nearest.fit == "open":
         how = f"it may hold, but the interval reaches {miss.margin}"
     else:
@@ -131,7 +133,23 @@ _Section = tuple[str, list[str], list[list[str]], list[str]]
 def _sections(
     sets: Mapping[str, MetricSet], front: Pareto, selection: Selection, doubts: Sequence[str]
 ) -> Iterator[_Section]:
-    """Yield title, headings, rows and notes of each part."""
+    """Yield title, headings, rows and notes of each part; what is left out for one reason is said once."""
+    left_out = _left_out(selection.excluded) if selection.constraints else []
+    if selection.constraints:
+        stated = "; ".join(
+            limit.in_words + (" (the run's own)" if limit.of_the_run else "")
+            for limit in selection.constraints
+        )
+        yield (
+            f"Constraints: {stated}",
+            ["system", "tightest constraint", "against the limit", ""],
+            [
+                [name, candidate.binding.figure, candidate.binding.margin, candidate.fit]
+                for name, candidate in selection.candidates.items()
+                if candidate.binding is not None
+            ],
+            left_out,
+        )
     axes = ", ".join(_axis(axis) for axis in front.axes)
     yield (
         f"Pareto set by {axes or 'nothing'}",
@@ -140,38 +158,42 @@ def _sections(
             [name, *(_figure(sets[name], axis) for axis in front.axes), _PLACES[standing.place]]
             for name, standing in front.standings.items()
         ],
-        list(_front_notes(front)),
+        [note for note in _front_notes(sets, front) if note not in left_out],
     )
-    if selection.constraints:
-        stated = "; ".join(
-            limit.in_words + (" (the run's own)" if limit.of_the_run else "")
-            for limit in selection.constraints
-        )
-        yield (
-            f"Constraints: {stated}",
-            ["system", "tightest constraint", "bad end", ""],
-            [
-                [name, candidate.binding.figure, candidate.binding.margin, candidate.fit]
-                for name, candidate in selection.candidates.items()
-                if candidate.binding is not None
-            ],
-            [f"{name} left out: {why}." for name, why in selection.excluded.items()],
-        )
     if doubts:
         yield "Doubts", [], [], [f"{doubt}." for doubt in doubts]
 
 
-def _front_notes(front: Pareto) -> Iterator[str]:
+def _left_out(excluded: Mapping[str, str]) -> list[str]:
+    """Return what was left out, those of one reason together."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in excluded.items():
+        reasons.setdefault(why, []).append(name)
+    return [f"{', '.join(names)} left out: {why}." for why, names in reasons.items()]
+
+
+def _not_resolved(sets: Mapping[str, MetricSet], front: Pareto) -> Iterator[str]:
+    """Yield why the figures in the rivals that are named are not resolved, each reason once."""
+    reasons: dict[str, dict[str, None]] = {}
+    for name, standing in front.standings.items():
+        for rival in (standing.by or standing.perhaps_by)[:_MOST_RIVALS]:
+            for step in rival.steps:
+                for system in (rival.name, name):
+                    if why := sets[system].values[step.axis.name].unresolved:
+                        reasons.setdefault(why, {})[f"{step.axis.label} of {system}"] = None
+                        break
+    yield from (f"Not resolved, {', '.join(figures)}: {why}." for why, figures in reasons.items())
+
+
+def _front_notes(sets: Mapping[str, MetricSet], front: Pareto) -> Iterator[str]:
     """Yield who dominates whom, which interval leaves a system undecided, and what was left out."""
     for name, standing in front.standings.items():
         if standing.place == "dominated":
             yield f"{name} is dominated by {_rivals([rival.in_words for rival in standing.by])}."
         elif standing.place == "undecided":
             yield f"{name} may be dominated by {_rivals([rival.in_words for rival in standing.perhaps_by])}."
-    reasons: dict[str, list[str]] = {}
-    for name, why in front.excluded.items():
-        reasons.setdefault(why, []).append(name)
-    yield from (f"{', '.join(names)} left out: {why}." for why, names in reasons.items())
+    yield from _not_resolved(sets, front)
+    yield from _left_out(front.excluded)
     for name, why in front.without.items():
         yield f"{METRICS[name].label} is no axis here: {why}."
     if front.axes:

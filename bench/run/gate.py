@@ -11,6 +11,7 @@ import datetime as dt
 import getpass
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -50,6 +51,8 @@ SHARES = frozenset(
     }
 )
 """Shares and differences of shares, judged by percentage points: they may be 0."""
+MIN_REPEATS = 3
+"""A baseline of fewer has hardly an interval: later runs can be held against it only by their scatter."""
 State = Literal["judged", "baseline", "no baseline", "not comparable", "refused"]
 
 
@@ -70,8 +73,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         """Refuse metrics that cannot be judged, and an acceptance that could not be kept."""
         for name in self.metrics:
             if name not in METRICS or METRICS[name].better is None:
-                known = ", ".join(key for key, metric in METRICS.items() if metric.better is not None)
-                raise ConfigError(f"--metric {name}: cannot be judged; one of {known}")
+                raise ConfigError(f"--metric {name}: cannot be judged: neither way of it is better by itself")
         if not 0 <= self.material_pct < 100:
             raise ConfigError(f"--material {self.material_pct:g}: must be at least 0 and below 100 percent")
         if self.accept is not None and (self.read_only or not self.accept.strip()):
@@ -106,9 +108,7 @@ class SystemGate(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_vacuous(self) -> bool:
         """Whether nothing of it was judged, which must not pass for *nothing became worse*."""
-        if self.state == "judged":
-            return all(found.judgement is None for found in self.findings)
-        return self.state != "baseline"
+        return self.state != "judged" or all(found.judgement is None for found in self.findings)
 
     def of(self, outcome: str) -> list[Finding]:
         """Return the findings with one outcome."""
@@ -137,11 +137,13 @@ class GateReport(msgspec.Struct, frozen=True, kw_only=True):
 def gate(folders: Sequence[Path], options: Options) -> GateReport:
     """Record the runs in `folders`, in this order, and judge the last one by all that is known.
 
-    Raises ConfigError where they are of several experiments, ResultError where one cannot be read.
+    Raises ConfigError where they are of several experiments, and where one that is to confirm another was
+    not made after it or is the baseline; ResultError where one cannot be read.
     """
     metas = [store.read_experiment(folder) for folder in folders]
     if len({meta.name for meta in metas}) > 1:
         raise ConfigError(f"the runs are of several experiments: {', '.join(meta.name for meta in metas)}")
+    _refuse_disorder([(run_name(folder), meta) for folder, meta in zip(folders, metas, strict=True)])
     taken = [take(folder, meta) for folder, meta in zip(folders, metas, strict=True)]
     history = options.history or _beside(folders[-1])
     systems = [
@@ -165,21 +167,56 @@ def _gate_system(name: str, taken: Sequence[Entry | str], path: Path, options: O
     history = read_history(path)
     known = history.entries
     new = list({one.run: one for one in taken if isinstance(one, Entry) and one not in known}.values())
+    _refuse_baseline(name, history.with_lines(new), taken[1:], options)
     if options.read_only:
         history = history.with_lines(new)
     else:
         append(path, new)
         history = read_history(path)
     torn = tuple(f"{path}, line {n}: torn by a crash while it was written; left out" for n in history.torn)
+    earlier = tuple(
+        _at_its_place(name, history, one, options) for one in taken[:-1] if isinstance(one, Entry)
+    )
     if isinstance(last, str):
-        return SystemGate(system=name, state="refused", text=last, notes=(*refused, *torn))
+        return SystemGate(system=name, state="refused", text=last, notes=(*earlier, *refused, *torn))
     report = judge_last(name, history, last, options)
-    report = msgspec.structs.replace(report, notes=(*report.notes, *refused, *torn))
+    report = msgspec.structs.replace(report, notes=(*earlier, *report.notes, *refused, *torn))
     if options.accept is None:
         return report
     accepted = Acceptance(run=last.run, by=_who(), why=options.accept.strip(), utc=_now())
     append(path, [accepted])
-    return msgspec.structs.replace(report, accepted=accepted)
+    return msgspec.structs.replace(report, accepted=accepted, notes=(*report.notes, *_few_repeats(last)))
+
+
+def _refuse_disorder(runs: Sequence[tuple[str, store.ExperimentMeta]]) -> None:
+    for (before, one), (after, two) in pairwise(runs):
+        times = [str(meta.provenance.get("utc") or "") for meta in (one, two)]
+        if before == after or (all(times) and times[1] < times[0]):
+            raise ConfigError(
+                f"--confirm {after}: was not made after {before}, so it cannot confirm it: "
+                "name the earlier run first, bench gate EARLIER --confirm LATER, or gate one alone"
+            )
+
+
+def _refuse_baseline(
+    name: str, history: History, confirming: Sequence[Entry | str], options: Options
+) -> None:
+    for one in confirming:
+        if isinstance(one, Entry) and judge_last(name, history, one, options).state == "baseline":
+            raise ConfigError(
+                f"--confirm {one.run}: is the accepted baseline of {name}, so it confirms no other run: "
+                "name another later run, or gate RUN alone"
+            )
+
+
+def _at_its_place(name: str, history: History, run: Entry, options: Options) -> str:
+    """Return how a run that another one was to confirm is judged by itself."""
+    report = judge_last(name, history, run, options)
+    found = [
+        f"{METRICS[one.metric].label} {one.judgement.outcome if one.judgement else 'not judged'}"
+        for one in report.findings
+    ]
+    return f"{run.run} by itself: {', '.join(found) or report.text}"
 
 
 def judge_last(name: str, history: History, last: Entry, options: Options) -> SystemGate:
@@ -211,7 +248,7 @@ def judge_last(name: str, history: History, last: Entry, options: Options) -> Sy
         notes=_notes(last),
     )
     if baseline.run == last.run:
-        return msgspec.structs.replace(report, text="this run is the accepted baseline")
+        return msgspec.structs.replace(report, text="this run is the accepted baseline: gate a later one")
     starts = {acceptance.run for acceptance in usable}
     findings = [_find(metric, comparable, baseline, starts, options) for metric in options.metrics]
     return msgspec.structs.replace(
@@ -299,6 +336,17 @@ def _notes(last: Entry) -> tuple[str, ...]:
     degraded = ("the client or the device was DEGRADED",) if last.level == "DEGRADED" else ()
     dirty = ("the code had changes that are in no commit",) if last.dirty else ()
     return (*degraded, *dirty)
+
+
+def _few_repeats(baseline: Entry) -> tuple[str, ...]:
+    repeats = max((len(figure.repeats or ()) for figure in baseline.figures.values()), default=0) or 1
+    if repeats >= MIN_REPEATS:
+        return ()
+    count = f"{repeats} repeat{'s' if repeats > 1 else ''}"
+    return (
+        f"WARNING: the accepted run has {count}, so its interval is wide or none, and the first runs "
+        f"after it will be too uncertain to be judged; accept one of at least {MIN_REPEATS}",
+    )
 
 
 def _beside(folder: Path) -> Path:

@@ -40,14 +40,15 @@ def measure_quality(
 ) -> None:
     """Score and continue as asked for; `logits` is the file of the baseline's logits.
 
-    Never raises: what could not be measured is in `recording.missing` as `quality`, `outputs` or `again`.
+    Never raises: what could not be measured is in `recording.missing` as `quality`, `outputs` `again` or
+    `outputs_again`.
     """
     if recording.parts.experiment.model.weights == "random":
         why = "the weights are random: there is no output quality to measure"
         recording.missing |= dict.fromkeys(("quality", "outputs"), why)
         return
     emit("quality")
-    _guarded(recording, "quality", lambda: _score(job, recording, loaded, logits))
+    _guarded(recording, "quality", lambda: _score(job, recording, loaded, cache, logits))
     emit("quality", detail="outputs")
     _guarded(recording, "outputs", lambda: _continue(job, recording, loaded, cache))
 
@@ -61,7 +62,7 @@ def _guarded(recording: Recording, name: str, measure: Callable[[], None]) -> No
         recording.missing[name] = f"the quality pass failed: {first_line(error)}"
 
 
-def _score(job: Job, recording: Recording, loaded: LoadedModel, logits: Path) -> None:
+def _score(job: Job, recording: Recording, loaded: LoadedModel, cache: KvCache, logits: Path) -> None:
     """Score the held-out text."""
     experiment = recording.parts.experiment
     quality = experiment.quality
@@ -75,7 +76,7 @@ def _score(job: Job, recording: Recording, loaded: LoadedModel, logits: Path) ->
     recording.facts |= {"quality_tokens": len(text.ids), "quality_note": text.note}
 
     def score(**options: Any) -> pa.Table:
-        return score_heldout(loaded, text.ids, window=quality.window, stride=quality.stride, **options)
+        return score_heldout(loaded, text.ids, quality.window, quality.stride, cache=cache, **options)
 
     if not is_baseline:
         recording.quality = score(reference=logits if has_logits(logits) else None)
@@ -84,13 +85,13 @@ def _score(job: Job, recording: Recording, loaded: LoadedModel, logits: Path) ->
     if len(experiment.systems) == 1:
         recording.missing["again"] = ALONE
         return
-    recording.facts["quality_windows_again"] = WINDOWS_AGAIN
 
     def again() -> None:
         assert recording.quality is not None
         other = score(reference=logits, batch=WINDOWS_AGAIN)
         for name in ("nll", "kl", "agree"):
             recording.quality = recording.quality.append_column(f"again_{name}", other.column(name))
+        recording.facts["quality_windows_again"] = WINDOWS_AGAIN
 
     _guarded(recording, "again", again)
 
@@ -115,10 +116,10 @@ def _continue(job: Job, recording: Recording, loaded: LoadedModel, cache: KvCach
         path = Path(job.experiment_folder) / f"{experiment.baseline}.offline" / store.OUTPUTS_FILE
         recording.outputs = _table(asked, own | _reference(path, asked))
     elif len(experiment.systems) > 1:
-        recording.facts["outputs_again"] = OUTPUTS_AGAIN
 
         def again() -> None:
             recording.outputs = _table(asked, own | _columns("again_", answers(OUTPUTS_AGAIN)))
+            recording.facts["outputs_again"] = OUTPUTS_AGAIN
 
         _guarded(recording, "outputs_again", again)
 

@@ -75,11 +75,11 @@ def look_at_verdicts(folder: Path, made: int) -> Seen | None:
         one.comparison.optimized.name: standing(one.comparison, one.verdict, experiment.objectives)
         for one in judged
     }
-    settled = all(each.settled for each in found.values())
+    stop = all(each.ends for each in found.values())
     # Of many systems only those that keep the rounds going.
-    told = found if settled else {name: each for name, each in found.items() if not each.settled}
+    told = found if stop else {name: each for name, each in found.items() if not each.ends}
     why = "; ".join(f"{name}: {each.in_words}" for name, each in told.items())
-    return Seen(stop=settled, settled=settled, why=why)
+    return Seen(stop=stop, settled=all(each.settled for each in found.values()), why=why)
 
 
 def write_rounds(folder: Path, rounds: store.Rounds | None) -> None:

@@ -79,10 +79,12 @@ def system(
     name: str,
     quality: Mapping[str, Any] | None,
     outputs: pa.Table | None = None,
+    *,
+    prompts: int = 0,
     **meta: Any,
 ) -> SystemRuns:
-    """Return a system with its saturated job alone."""
-    config = CONFIG | {"quality": {"prompts": 160}}
+    """Return a system with its saturated job alone, which was asked for outputs of so many prompts."""
+    config = CONFIG | {"quality": {"prompts": prompts}}
     run = offline_run(system=name, config=config, **meta)
     table = None if quality is None else pa.table(dict(quality))
     whole = Run(

@@ -15,6 +15,7 @@ from bench.store import SCHEMA
 
 START_S, END_S = 10.0, 20.0
 WINDOW = Interval(start_s=START_S, end_s=END_S)
+WINDOW_S = END_S - START_S
 GPU = "GPU-1"
 PRICE = Value(value=3.6, source="assumed", note="3.6 USD/h as configured")
 ASSUMED = Assumed(usd_per_gpu_hour=PRICE, requests_per_day=86_400, kg_co2e_per_kwh=0.5, pue=1.2)
@@ -172,12 +173,14 @@ def system_runs(
     *,
     rps: float = 2.0,
     watts: float = 100.0,
+    n: int = 10,
     table: pa.Table | None = None,
     **meta: Any,
 ) -> SystemRuns:
-    """Return a system with one repeat per latency."""
+    """Return a system with one repeat of `n` requests per latency."""
+    meta = {"offered_rps": n / WINDOW_S} | meta
     windows = [
-        window_run(steady(latency_s), constant_power(watts), system=name, repeat=i + 1, **meta)
+        window_run(steady(latency_s, n), constant_power(watts), system=name, repeat=i + 1, **meta)
         for i, latency_s in enumerate(latencies_s)
     ]
     return SystemRuns(name=name, offline=offline_run(rps, system=name, table=table, **meta), windows=windows)

@@ -12,7 +12,7 @@ from bench.analysis.compare import compare
 from bench.analysis.comparison import Comparison
 from bench.analysis.decide import Verdict, decide
 from bench.analysis.metrics import metric_set
-from bench.analysis.stats import mean_interval
+from bench.analysis.stats import level_interval
 from bench.analysis.system import MetricSet, missing
 from bench.config import Objectives
 from bench.records import Value
@@ -49,7 +49,7 @@ def metrics(name: str, changes: Mapping[str, Change] | None = None, **fields: An
 def value_of(item: Change) -> Value:
     if isinstance(item, str):
         return missing(item)
-    estimate = mean_interval(item)
+    estimate = level_interval(item)
     return Value(
         value=estimate.mean, source="measured", note="", low=estimate.low, high=estimate.high, n=estimate.n
     )

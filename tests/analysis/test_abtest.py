@@ -116,6 +116,7 @@ def test_an_open_benefit_is_extended_with_the_number_of_pairs() -> None:
     assert "neither a benefit is shown nor one of 25 % ruled out" in found.reason
     total = pairs_to_find(evidence({"p95_latency_ms": SCATTERED}, plan).primary, plan)
     assert found.needs.startswith(f"about {(total or 0) - 6} more pairs, {total} in all")
+    assert found.more == (total or 0) - 6
 
 
 def test_an_extension_beyond_the_plan_says_so() -> None:
@@ -251,7 +252,7 @@ def test_what_is_not_resolved_is_extended_by_longer_segments_not_by_pairs() -> N
     found = conclude(Evidence(rows=(compare_metric(row, PLAN),), pairs=6), PLAN)
     assert found.decision == "extend"
     assert "too near saturation" in found.reason
-    assert "window" in found.needs
+    assert "--segment-s" in found.needs
 
 
 def test_fewer_than_two_pairs_decide_nothing() -> None:

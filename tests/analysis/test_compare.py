@@ -88,6 +88,12 @@ def test_two_wild_repeats_give_a_wide_interval_and_no_error() -> None:
     assert result.high_pct > 1000
 
 
+def test_a_change_of_positive_figures_is_not_said_to_lose_more_than_all() -> None:
+    result = change(repeated(1, 30, 60), repeated(1, 80, 200), "higher")
+    assert result.low_pct == pytest.approx(-100.0)
+    assert result.direction == "unclear"
+
+
 def test_a_base_of_zero_has_a_delta_and_no_percentage() -> None:
     result = change(repeated(0, 0, 0), repeated(0.1, 0.1, 0.1), "lower")
     assert result.pct_change is None

@@ -9,6 +9,7 @@ from bench.analysis.compare import compare
 from bench.analysis.csvfile import parse, render
 from bench.analysis.decide import WEIGHTS, decide
 from bench.analysis.metrics import METRICS, metric_set
+from bench.analysis.system import Fault, Validity
 from bench.config import Objectives, Quality
 from tests.analysis.conftest import ASSUMED, LIMITS, OBJECTIVES, quality, system_runs
 from tests.analysis.pairs import FASTER, Change, judge, metrics, pair
@@ -73,6 +74,15 @@ def test_quality_that_could_have_been_measured_and_was_not_is_held() -> None:
     assert verdict.binding == "quality: output quality was not measured: weights are random"
 
 
+def test_each_gate_that_holds_has_its_own_remedy() -> None:
+    energy = "estimated_energy_kwh_per_1k_requests"
+    comparison = pair(FASTER | {"mean_kl": "not asked for: quality.tokens = 0", energy: "no GPU here"})
+    verdict = decide(comparison, OBJECTIVES, msgspec.structs.replace(LIMITS, tokens=0))
+    first, second = verdict.settle.split("; ")
+    assert first.startswith("quality: set quality.tokens, or waive it by name")
+    assert second.startswith("energy: measure where energy can be read")
+
+
 def test_a_csv_that_says_that_quality_was_not_measured_is_held_and_not_assumed() -> None:
     one = parse(render(metrics("baseline").values, "baseline"), "b.csv")
     changed = metrics("optimized", FASTER | {"mean_kl": "weights are random"})
@@ -124,9 +134,9 @@ def test_a_p95_that_is_not_known_is_held() -> None:
 def test_an_objective_inside_the_p95_interval_is_not_enough_evidence_and_says_how_much_more() -> None:
     verdict = judge(FASTER | {"p95_latency_ms": (1100.0, 1150.0, 1250.0)})
     assert verdict.decision == "not enough evidence"
-    assert verdict.binding.startswith("SLA: p95 latency 1167 ms (95 % interval 976.9 to 1356)")
-    # A deviation of 76.4 against a distance of 33.3: t(22) / sqrt(23) is small enough, t(21) / sqrt(22) not.
-    assert verdict.settle == "about 23 repeats instead of 3 would settle it"
+    assert verdict.binding.startswith("SLA: p95 latency 1167 ms (95 % interval 991.6 to 1373)")
+    # On the logarithm: a deviation of 0.0655 against a distance of 0.0282.
+    assert verdict.settle == "about 24 repeats instead of 3 would settle it"
 
 
 def test_a_p95_on_its_objective_cannot_be_settled() -> None:
@@ -140,7 +150,7 @@ def test_the_upper_end_of_the_interval_counts_against_the_objective() -> None:
 
 
 def test_a_quality_interval_over_its_limit_asks_for_more_text() -> None:
-    verdict = judge(FASTER | {"mean_kl": (0.003, 0.006, 0.004)})
+    verdict = judge(FASTER | {"mean_kl": (0.0035, 0.0045, 0.004)})
     assert verdict.decision == "not enough evidence"
     assert "held-out text" in verdict.settle
 
@@ -190,7 +200,7 @@ def test_an_unknown_error_rate_of_a_run_is_held() -> None:
 
 
 def test_a_system_against_itself_is_held_as_immaterial() -> None:
-    runs = system_runs("baseline", (0.5, 0.501, 0.499), table=quality(kl=0.0))
+    runs = system_runs("baseline", (0.5, 0.501, 0.499), rps=20.0, n=80, table=quality(kl=0.0))
     same = metric_set(runs, ASSUMED, OBJECTIVES, origin="runs")
     verdict = decide(compare(same, same, ASSUMED), OBJECTIVES, LIMITS)
     assert verdict.decision == "hold"
@@ -205,6 +215,12 @@ def test_the_score_is_the_weighted_improvement_and_its_weights_add_up() -> None:
     partly = judge(FASTER | {"estimated_energy_kwh_per_1k_requests": "no GPU"})
     assert partly.score is not None
     assert sum(partly.score.weights.values()) == pytest.approx(1.0)
+
+
+def test_an_invalid_run_has_no_score() -> None:
+    fault = Fault(level="INVALID", text="lag: 9 ms", remedy="quiet the machine")
+    found = pair(FASTER, client=Validity(level="INVALID", faults=(fault,)))
+    assert decide(found, OBJECTIVES, LIMITS).score is None
 
 
 def test_too_little_that_can_be_compared_has_no_score() -> None:

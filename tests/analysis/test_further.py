@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 
 import msgspec
 import pytest
@@ -11,7 +12,7 @@ from bench.analysis.compare import compare
 from bench.analysis.comparison import Comparison
 from bench.analysis.effects import effect
 from bench.analysis.further import to_settle
-from bench.analysis.gate import MORE_THAN_ONE, ON_THRESHOLD, repeats_to_settle
+from bench.analysis.gate import MORE_THAN_ONE, ON_THRESHOLD, negated, repeats_to_settle
 from bench.analysis.stats import level_interval, t_quantile
 from bench.analysis.system import MetricSet
 from bench.records import Value
@@ -79,6 +80,20 @@ def test_what_the_meter_leaves_open_is_not_for_repeats_to_settle() -> None:
     one = repeated((20.0, 20.1, 19.9), left_open=2.0)
     assert "the meter leaves more open" in repeats_to_settle(one, 21.0)
     assert repeats_to_settle(repeated((20.0, 22.0, 18.0)), 22.0).startswith("about ")
+
+
+def test_the_repeats_that_a_gate_needs_are_enough_once_they_are_there() -> None:
+    two = repeated((2350.0, 3740.0))
+    assert repeats_to_settle(two, 5000.0) == "about 5 repeats instead of 2 would settle it"
+    deviation = statistics.stdev((2350.0, 3740.0))
+    for more, within in ((5, True), (4, False)):
+        signs = ((1.0, -1.0) * 3)[: more - more % 2] + (0.0,) * (more % 2)
+        scale = deviation / statistics.stdev(signs)
+        high = repeated(tuple(3045.0 + scale * sign for sign in signs)).high
+        assert high is not None
+        assert (high <= 5000.0) == within
+    assert repeats_to_settle(negated(two), -5000.0) == repeats_to_settle(two, 5000.0)
+    assert repeats_to_settle(repeated((0.0, 0.02, 0.01)), 0.015).startswith("about ")
 
 
 def test_a_figure_on_its_threshold_is_not_promised_an_answer() -> None:

@@ -91,7 +91,8 @@ def test_a_figure_that_is_not_resolved_decides_nothing() -> None:
     found = of(system("a", p95=waves, throughput=20.0), system("b", p95=100.0, throughput=10.0))
     assert found.at("undecided") == ("b",)
     (rival,) = found.standings["b"].perhaps_by
-    assert "p95 latency -50.0 %, not resolved: too few waves" in rival.in_words
+    assert "p95 latency -50.0 %, not resolved" in rival.in_words
+    assert [step.unresolved for step in rival.steps if step.axis.name == P95] == ["too few waves"]
 
 
 def test_a_system_that_lacks_a_figure_or_was_driven_badly_is_left_out_with_the_reason() -> None:

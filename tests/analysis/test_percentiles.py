@@ -50,9 +50,23 @@ def test_the_note_says_what_the_sample_is_worth_and_whether_that_is_enough() -> 
 
 
 def test_one_repeat_without_enough_requests_in_its_blocks_has_no_interval() -> None:
-    value = percentile_over_repeats(system_runs(latencies_s=(0.5,)), latencies, 0.95)
+    value = percentile_over_repeats(system_runs(latencies_s=(0.5,), rps=40.0, n=130), latencies, 0.95)
     assert (value.low, value.high, value.blocks) == (None, None, None)
     assert "one run, so no interval" in value.note
+
+
+@pytest.mark.parametrize(
+    ("repeats", "n", "least"),
+    [(5, 80, 0), (5, 79, 80), (1, 130, 0), (1, 129, 130), (2, 80, 0), (20, 26, 80)],
+)
+def test_a_percentile_of_too_few_requests_has_no_interval_however_many_repeats(
+    repeats: int, n: int, least: int
+) -> None:
+    system = system_runs(latencies_s=((0.5, 0.51) * 10)[:repeats], rps=40.0, n=n)
+    value = percentile_over_repeats(system, latencies, 0.95)
+    said = f"{n} requests in a repeat are too few for p95, which needs {least}: the window must be "
+    assert value.unresolved.startswith(said) if least else value.unresolved == ""
+    assert (value.low is None) == bool(least or repeats == 1)
 
 
 def test_a_change_of_a_figure_that_is_not_resolved_has_a_size_and_no_direction() -> None:

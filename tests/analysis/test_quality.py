@@ -51,6 +51,13 @@ def test_what_the_positions_say_of_the_distributions() -> None:
     )
 
 
+def test_a_share_of_positions_has_an_interval_of_shares() -> None:
+    """Nearly all agree and the few that do not stand together, so that the blocks differ."""
+    table = scored_table()
+    share = figure(system("optimized", table | {"agree": np.arange(4000) >= 5}), "top1_agreement")
+    assert (share.high, share.low is not None and share.low < 0.9988) == (1.0, True)
+
+
 def test_correlated_positions_widen_the_interval() -> None:
     table = scored_table()
     rng = np.random.default_rng(2)
@@ -85,7 +92,7 @@ def test_the_noise_floor_is_the_baseline_against_itself() -> None:
     found = quality_of(system("baseline", again, outputs_table(pairs, "again_"), facts=facts))
     assert found is not None
     assert found.against_baseline is None
-    assert found.floor == "4 windows at a time and 16 prompts at a time"
+    assert found.floor == "with 4 windows at a time and 16 prompts at a time"
     floor = found.against_itself
     assert floor is not None
     assert number(floor.measures["perplexity_ratio"]) == pytest.approx(
@@ -113,8 +120,47 @@ def test_a_run_of_before_has_what_it_recorded() -> None:
     assert "continued no prompts" in figure(runs, "identical_outputs").note
 
 
+def test_a_noise_floor_that_failed_says_so_and_claims_nothing() -> None:
+    table = {"position": [1, 2], "nll": [2.0, 2.0]}
+    why = {"again": "the quality pass failed: out of memory"}
+    found = quality_of(system("baseline", table, facts={"outputs_again": 16}, missing=why))
+    assert found is not None
+    assert found.floor == (
+        "with 16 prompts at a time; with other windows, the quality pass failed: out of memory"
+    )
+
+
+def test_a_system_that_rules_out_what_the_reference_finds_possible_is_infinitely_far() -> None:
+    table = scored_table()
+    table["kl"][:3] = np.inf
+    found = quality_of(system("optimized", table))
+    assert found is not None
+    assert found.against_baseline is not None
+    measures = found.against_baseline.measures
+    assert measures["mean_kl"].value == math.inf
+    assert "at 3 of 4000 positions" in measures["mean_kl"].note
+    assert 0 < number(measures["median_kl"]) < 1e-2
+    assert number(measures["top1_agreement"]) == pytest.approx(float(np.mean(table["agree"])))
+    everywhere = quality_of(system("optimized", table | {"kl": np.full(4000, np.inf)}))
+    assert everywhere is not None
+    assert everywhere.against_baseline is not None
+    assert everywhere.against_baseline.measures["median_kl"].value == math.inf
+
+
+def test_a_divergence_that_is_no_number_is_not_said_to_lack_a_reference() -> None:
+    table = scored_table() | {"kl": np.full(4000, np.nan)}
+    assert "is a number at no position" in figure(system("optimized", table), "mean_kl").note
+
+
+def test_outputs_that_were_asked_for_and_are_not_there_are_lacking() -> None:
+    found = quality_of(system("optimized", scored_table(), prompts=160))
+    assert found is not None
+    assert found.lacking == "the outputs are not in the run folder"
+
+
 def test_outputs_that_were_asked_for_and_failed_are_lacking() -> None:
-    runs = system("optimized", scored_table(), missing={"outputs": "the quality pass failed: out of memory"})
+    why = {"outputs": "the quality pass failed: out of memory"}
+    runs = system("optimized", scored_table(), prompts=160, missing=why)
     found = quality_of(runs)
     assert found is not None
     assert "out of memory" in found.lacking

@@ -11,6 +11,7 @@ import pytest
 from bench.analysis.comparison import Comparison
 from bench.analysis.drift import Pair
 from bench.analysis.gate import Gate
+from bench.analysis.guardrails import guardrails
 from bench.analysis.metrics import METRICS
 from bench.analysis.quality import AGAINST_REFERENCE, quality_of
 from bench.analysis.quality_gate import output_quality
@@ -101,6 +102,11 @@ def test_formats_kept_on_too_few_prompts_are_unclear_and_on_enough_pass() -> Non
     assert judged(formats(0, 128)).outcome == "pass"
 
 
+def test_one_format_lost_by_chance_is_unclear_on_128_prompts_and_passes_on_the_defaults_512() -> None:
+    assert judged(formats(1, 127)).outcome == "unclear"
+    assert judged(formats(1, Quality().prompts * 4 // 5 - 1)).outcome == "pass"
+
+
 def test_one_check_lost_fails_although_all_prompts_together_hide_it() -> None:
     fence = said("no code", "```\nx\n```", "fence")
     rest = [said(GOOD, GOOD, "json", **FORMATS)] * 600
@@ -124,10 +130,11 @@ def test_answers_that_became_longer_fail() -> None:
     assert "length ratio 1.5" in gate.text
 
 
-def floor_of(kl: float, n: int = 4000) -> SystemRuns:
-    table = scored_table(n, kl=kl, worse=0.0)
+def floor_of(kl: float, agree: float = 0.99, pairs: Sequence[Pair] = ()) -> SystemRuns:
+    table = scored_table(kl=kl, worse=0.0, agree=agree)
+    outputs = outputs_table(pairs, "again_") if pairs else None
     again = {"position": table["position"], "nll": table["ref_nll"], "again_nll": table["nll"]}
-    return system("baseline", again | {f"again_{name}": table[name] for name in ("kl", "agree")})
+    return system("baseline", again | {f"again_{name}": table[name] for name in ("kl", "agree")}, outputs)
 
 
 def test_the_noise_floor_stands_beside_and_what_lies_within_it_says_so() -> None:
@@ -165,10 +172,45 @@ def test_waiving_hides_no_failure() -> None:
 
 
 def test_prompts_that_were_asked_for_and_could_not_be_continued_hold() -> None:
-    runs = system("optimized", scored_table(), missing={"outputs": "the quality pass failed: out of memory"})
+    why = {"outputs": "the quality pass failed: out of memory"}
+    runs = system("optimized", scored_table(), prompts=160, missing=why)
     gate = output_quality(comparison(runs), LIMITS)
     assert gate.outcome == "not measured"
     assert "out of memory" in gate.text
+
+
+def test_an_infinite_divergence_fails() -> None:
+    table = scored_table()
+    table["kl"][7] = float("inf")
+    gate = output_quality(comparison(system("optimized", table)), LIMITS)
+    assert gate.outcome == "fail"
+    assert gate.text.startswith("mean KL inf nats")
+
+
+def drifted(runs: SystemRuns, baseline: SystemRuns) -> str:
+    """Return what the guardrails say of the drift, where nothing else calls for one."""
+    found = comparison(runs, baseline)
+    said = guardrails(found, [output_quality(found, LIMITS)], [], OBJECTIVES)
+    return next((text for text in said if text.startswith("Outputs drift")), "")
+
+
+def test_a_drift_within_the_measured_noise_floor_is_none() -> None:
+    optimized = system("optimized", scored_table(kl=1e-3, worse=0.0, agree=0.99, seed=2))
+    assert drifted(optimized, floor_of(2e-3, agree=0.985)) == ""
+    assert "mean KL" in drifted(optimized, floor_of(1e-4))
+    bare = system("baseline", {"position": [1], "nll": [2.0]})
+    assert "mean KL 0.001 nats, same top token at 99." in drifted(optimized, bare)
+
+
+def test_continued_prompts_that_differ_beyond_the_noise_floor_are_a_drift() -> None:
+    same = [pair(answer((i, 2, 3)), answer((i, 2, 3))) for i in range(60)]
+    other = [pair(answer((i, 9, 9)), answer((i, 2, 3))) for i in range(60)]
+    base = floor_of(2e-3, agree=0.985, pairs=same)
+    quiet = scored_table(kl=1e-3, worse=0.0, agree=0.99, seed=2)
+    assert drifted(system("optimized", quiet, outputs_table(same)), base) == ""
+    assert "edit distance of the continued prompts 0.67" in drifted(
+        system("optimized", quiet, outputs_table(other)), base
+    )
 
 
 def test_figures_of_a_csv_are_judged_without_the_tables_behind_them() -> None:

@@ -140,7 +140,17 @@ def test_without_any_interval_nothing_is_called_a_regression() -> None:
     first, second = chart.add(bare(1, 150.0)), chart.add(bare(2, 151.0))
     assert (first.outcome, second.outcome) == ("not resolved", "not resolved")
     assert (second.low, second.high) == (None, None)
-    assert chart.add(bare(3, 100.0)).outcome == "in line"
+    assert chart.add(bare(3, 100.0)).outcome == "too uncertain", "nor in line"
+
+
+@pytest.mark.parametrize(("scatter", "outcome"), [(0.001, "in line"), (0.5, "too uncertain")])
+def test_a_run_is_in_line_only_where_its_interval_excludes_several_thresholds(
+    scatter: float, outcome: str
+) -> None:
+    chart = Chart(LOWER)
+    chart.accept(observed(0, 100.0))
+    found = chart.add(observed(1, 90.0 * (1 - scatter), 90.0, 90.0 * (1 + scatter)))
+    assert found.outcome == outcome
 
 
 def test_repeats_that_cannot_carry_an_interval_give_none_but_runs_do() -> None:

@@ -1,4 +1,4 @@
-"""The choice under constraints: by the bad end of each interval, with what binds and the nearest miss."""
+"""The choice under constraints: by the worse end of each interval, with what binds and the nearest miss."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_best_of_those_that_fit_is_chosen_and_its_tightest_constraint_named(
     assert found.that("breaks") == ("slow",)
 
 
-def test_a_constraint_is_judged_by_the_bad_end_of_the_interval() -> None:
+def test_a_constraint_is_judged_by_the_worse_end_of_the_interval() -> None:
     found = chosen(
         system("wide", p95=(400.0, 520.0, 460.0), throughput=30.0),
         system("sure", p95=(400.0, 402.0, 398.0), throughput=20.0),
@@ -74,6 +74,22 @@ def test_a_figure_that_is_not_resolved_leaves_its_constraint_open() -> None:
     assert found.that("open") == ("a",)
     assert found.choice is None
     assert found.nearest == "a"
+
+
+def test_a_break_of_a_figure_that_is_not_resolved_shows_its_size() -> None:
+    waves = Value(value=281.0, source="measured", note="", unresolved="too few waves", high=300.0)
+    near, far = (chosen(system("a", p95=waves), limits=(at_most("p95", x),)) for x in (150.0, 1.0))
+    margins = [found.candidates["a"].checks[0].margin for found in (near, far)]
+    assert (near.that("breaks"), far.that("breaks")) == (("a",), ("a",))
+    assert margins == ["87.3 % beyond", "281 times the limit"]
+
+
+def test_of_constraints_that_break_one_whose_figure_is_resolved_is_named() -> None:
+    waves = Value(value=810.2, source="measured", note="", unresolved="too few waves")
+    limits = (at_most("p95", 500), at_most("memory", 0.5))
+    binding = chosen(system("a", p95=waves, memory=0.6), limits=limits).candidates["a"].binding
+    assert binding is not None
+    assert (binding.constraint.name, binding.margin) == (MEMORY, "20.0 % beyond")
 
 
 def test_systems_that_the_interval_cannot_tell_from_the_best_are_ties() -> None:
@@ -158,6 +174,7 @@ def test_a_limit_of_zero_is_missed_by_the_figure_itself() -> None:
     found = chosen(system("a", error_rate=0.25, throughput=1.0), limits=(at_most("errors", 0.0),))
     assert found.nearest == "a"
     assert found.candidates["a"].checks[0].over == 0.25
+    assert found.candidates["a"].checks[0].margin == "0.25 beyond", "a share of nothing is none"
 
 
 def test_without_constraints_everything_fits_and_nothing_binds() -> None:

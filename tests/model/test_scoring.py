@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bench.errors import NotAvailable, ResultError, RunFailed
+from bench.model.kv_cache import Dynamic, KvCache, Quantized
 from bench.model.load import LoadedModel
 from bench.model.precision import Fp16, Int8, Nf4
 from bench.model.scoring import held_out_ids, score_heldout
@@ -195,12 +196,73 @@ def test_a_model_that_maps_every_place_to_the_vocabulary_is_scored_alike(
     assert np.allclose(whole["nll"].to_numpy(), told["nll"].to_numpy(), atol=1e-4)
 
 
-def live_peak_mb(tokens: int, tmp_path: Path) -> float:
-    """Score `tokens` tokens at a vocabulary of 150,000; return the most that tensors held at any moment."""
+def test_a_quantized_cache_is_part_of_what_is_scored(
+    load_tiny: LoadTiny, text_ids: tuple[int, ...], reference: Path
+) -> None:
+    def kl(cache: KvCache) -> Any:
+        table = score_heldout(load_tiny(Fp16()), text_ids, WINDOW, STRIDE, reference=reference, cache=cache)
+        assert table["position"].to_pylist() == list(range(1, TOKENS))
+        return table["kl"].to_numpy()
+
+    assert kl(Dynamic()).max() < 1e-12
+    lossy = kl(Quantized(backend="fp8"))
+    assert 1e-6 < lossy.mean() < 1e-2
+    assert lossy[: WINDOW - STRIDE].max() < 1e-4  # a prompt's own tokens see one another as they are
+
+
+def test_tokens_that_pass_through_a_cache_see_all_before_them(
+    tiny: LoadedModel, text_ids: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+
+    def exact(config: Any, **_: Any) -> Any:
+        """Return a cache that loses nothing: then only the way differs."""
+        return transformers.DynamicCache(config=config)
+
+    monkeypatch.setattr(transformers, "QuantizedCache", exact)
+    monkeypatch.setattr("bench.model.scoring.check_cache", lambda *_: None)
+    one = score_heldout(tiny, text_ids, 128, 80)
+    through = score_heldout(tiny, text_ids, 128, 80, cache=Quantized(backend="fp8"))
+    assert np.allclose(through["nll"].to_numpy(), one["nll"].to_numpy(), atol=1e-4)
+
+
+def test_what_the_reference_rules_out_adds_nothing_and_what_only_the_system_does_is_infinite(
+    tiny: LoadedModel, text_ids: tuple[int, ...], tmp_path: Path
+) -> None:
+    never = next(token for token in range(2048) if token not in text_ids)
+
+    class Masked:
+        """The model with a token that it never writes."""
+
+        def forward(self, input_ids: Any, use_cache: bool) -> Any:
+            logits = tiny.model(input_ids=input_ids, use_cache=use_cache).logits
+            logits[..., never] = -math.inf
+            return types.SimpleNamespace(logits=logits)
+
+        __call__ = forward
+
+    masked = msgspec.structs.replace(tiny, model=Masked())
+    score_heldout(masked, text_ids, WINDOW, STRIDE, save_logits=tmp_path / "masked.npy")
+    score_heldout(tiny, text_ids, WINDOW, STRIDE, save_logits=tmp_path / "whole.npy")
+
+    def kl(model: LoadedModel, reference: str) -> Any:
+        table = score_heldout(model, text_ids, WINDOW, STRIDE, reference=tmp_path / reference)
+        return table["kl"].to_numpy()
+
+    assert np.abs(kl(masked, "masked.npy")).max() < 1e-12
+    assert np.isfinite(kl(tiny, "masked.npy")).all()
+    assert np.isposinf(kl(masked, "whole.npy")).all()
+
+
+def live_peak_mb(tmp_path: Path, tokens: int, window: int, stride: int, batch: int = 1) -> float:
+    """Score `tokens` tokens; return the most that tensors held at any moment at a vocabulary of 150,000.
+
+    All of them have a place for every entry of the vocabulary, so a tenth of it is as good.
+    """
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    vocabulary, held, peak = 150_000, 0, 0
+    vocabulary, held, peak = 15_000, 0, 0
     known: dict[int, int] = {}
 
     class Held(TorchDispatchMode):  # type: ignore[misc]
@@ -239,14 +301,21 @@ def live_peak_mb(tokens: int, tmp_path: Path) -> float:
     )  # fmt: skip
     path, ids = tmp_path / f"{tokens}.npy", tuple(range(tokens))
     with Held():
-        score_heldout(loaded, ids, 32, 16, save_logits=path)
-        score_heldout(loaded, ids, 32, 16, reference=path)
+        score_heldout(loaded, ids, window, stride, save_logits=path)
+        score_heldout(loaded, ids, window, stride, reference=path, batch=batch)
     path.unlink()
-    return peak / 1e6
+    return peak * 10 / 1e6
 
 
 def test_memory_is_bounded_by_a_block_at_a_vocabulary_of_150_000(tmp_path: Path) -> None:
     # A window's logits in FP16 are 10 MB here, a block of 32 positions in FP64 38 MB; a handful live at once.
-    short, long = live_peak_mb(48, tmp_path), live_peak_mb(144, tmp_path)
+    short, long = live_peak_mb(tmp_path, 48, 32, 16), live_peak_mb(tmp_path, 144, 32, 16)
     assert 50 < short < 400
     assert long < 1.05 * short
+
+
+def test_memory_is_bounded_by_the_logits_that_a_batch_of_windows_newly_scores(tmp_path: Path) -> None:
+    # In FP16: 77 MB a window of 256 new ones, 154 MB the first; and blocks of 38 MB in FP64.
+    one, four = (live_peak_mb(tmp_path, 512 + 8 * 256, 512, 256, batch) for batch in (1, 4))
+    assert 154 < one < 154 + 210
+    assert 308 < four < 308 + 210

@@ -99,7 +99,7 @@ def test_a_level_that_most_runs_lie_beyond_may_have_been_a_lucky_one() -> None:
 
 def test_a_figure_in_line_says_what_its_interval_leaves_open() -> None:
     assert "is not excluded" not in sentence(IN_LINE, report())
-    slower = Finding(metric="p95_latency_ms", judgement=judged(100.0, 104.0, 96.0, 103.0))
+    slower = Finding(metric="p95_latency_ms", judgement=judged(100.0, 102.0, 98.0, 102.0))
     assert ": in line with the level, though +" in sentence(slower, report())
     assert "% is not excluded" in sentence(slower, report())
 
@@ -111,6 +111,18 @@ def test_a_figure_without_an_interval_is_not_said_to_have_one() -> None:
     text = sentence(Finding(metric="p95_latency_ms", judgement=bare), report())
     assert "+100.0 % in this run alone: more than 5 % by its figure, and it has no interval;" in text
     assert text.endswith("and the repeats of a run do not tell, either")
+
+
+def test_what_the_interval_leaves_wide_open_is_skipped_and_says_so() -> None:
+    wide = Finding(metric="p95_latency_ms", judgement=judged(100.0, 150.0, 60.0, 101.0))
+    chart = Chart(scale_of("lower", share=False))
+    chart.accept(Observed("run0", Value(value=1.0, source="measured", note="")))
+    same = chart.add(Observed("run1", Value(value=1.0, source="measured", note="")))
+    bare = Finding(metric="p50_latency_ms", judgement=same)
+    assert ": too uncertain to be judged, though +" in sentence(wide, report())
+    assert ": too uncertain to be judged and without an interval;" in sentence(bare, report())
+    assert suite(report(wide, bare)).get("skipped") == "2"
+    assert gate_to_markdown(report(wide)).count("too uncertain") == 2, "in the table and in words"
 
 
 def test_what_has_no_bound_says_why_and_no_interval() -> None:
@@ -149,7 +161,7 @@ def test_text_that_xml_cannot_hold_is_replaced_and_all_else_escaped() -> None:
     assert "CUDA error \ufffd <oom> & \ufffd more" in (failure.text or "")
 
 
-@pytest.mark.parametrize("state", ["no baseline", "not comparable", "refused"])
+@pytest.mark.parametrize("state", ["baseline", "no baseline", "not comparable", "refused"])
 def test_what_could_not_be_judged_at_all_is_an_error(state: str) -> None:
     found = suite(report(state=state, text="why it is so"))
     assert (found.get("errors"), found.get("failures")) == ("1", "0")

@@ -8,7 +8,8 @@ from rich.console import Console
 
 from bench.analysis.system import Jobs, MetricSet, Validity
 from bench.records import Value
-from bench.report.overview import overview_to_markdown, render_overview
+from bench.report.overview import overview_to_markdown, reasons_in_words, render_overview
+from tests.analysis.pairs import FASTER, judge
 
 
 def side(name: str, level: str | None = None, p50_ms: float | None = 12.345) -> MetricSet:
@@ -54,6 +55,15 @@ def test_an_overloaded_system_has_no_latency_and_a_missing_figure_no_number() ->
 def test_an_invalid_client_leaves_no_verdict_and_a_degraded_one_is_marked() -> None:
     assert rows()["late"][-1] == "INVALID"
     assert rows()["somewhat"][-1] == "hold (D)"
+
+
+def test_a_verdict_that_is_not_to_adopt_has_its_reason_once_with_all_that_share_it() -> None:
+    energy = "estimated_energy_kwh_per_1k_requests"
+    held = judge(FASTER | {"mean_kl": "weights are random", energy: "no GPU here"})
+    verdicts = {"good": judge(FASTER), "late": held, "somewhat": held, "slow": held}
+    lines = reasons_in_words(SETS, verdicts)
+    assert lines == ["hold: quality and energy not measured: somewhat, slow"]
+    assert reasons_in_words(SETS, {"good": judge()})[0].startswith("hold: no material benefit")
 
 
 def test_the_terminal_table_fits_80_columns_and_says_what_its_words_mean() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 from rich.console import Console, RenderableType
 
-from bench.analysis.attribution import sentences
 from bench.analysis.factorial import factorials
 from bench.analysis.pareto import pareto
 from bench.analysis.selection import Constraint, select
@@ -60,6 +59,31 @@ def test_the_report_says_place_fit_choice_and_every_reason_in_80_columns() -> No
     assert "a doubt." in words
 
 
+def test_the_choice_is_first_then_the_constraints_then_the_pareto_set_and_its_notes() -> None:
+    words = flat(shown(SETS, *LIMITS))
+    told = (
+        "CHOICE: both",
+        "Constraints:",
+        "against the limit",
+        "Pareto set by",
+        "is dominated by",
+        "a doubt.",
+    )
+    assert sorted(told, key=words.index) == list(told)
+    assert words.count("lost left out") == 1, "by the constraints and by the Pareto set alike"
+
+
+def test_a_reason_that_several_share_is_said_once_with_all_of_them() -> None:
+    waves = {
+        name: Value(value=x, source="measured", note="", unresolved="few") for name, x in (("a", 1), ("b", 2))
+    }
+    sets = by_name(*(system(name, p95=p95, throughput=1.0) for name, p95 in waves.items()))
+    words = flat(shown(sets))
+    assert "a may be dominated by b (p95 latency +100.0 %, not resolved)." in words
+    assert words.count(": few.") == 1
+    assert "Not resolved, p95 latency of b, p95 latency of a: few." in words
+
+
 def test_ties_are_said_as_ties() -> None:
     sets = by_name(
         system("a", throughput=(20.0, 22.0, 19.0), p95=1.0),
@@ -98,6 +122,14 @@ def test_a_figure_that_is_not_resolved_is_no_miss_by_some_percent() -> None:
     assert "p95 latency 150 against at most 200 ms: not resolved: too few waves." in words
     assert "to spare" not in words
     assert "Lengthen protocol.window_s" in words
+
+
+def test_a_nearest_miss_that_breaks_shows_its_size_though_it_is_not_resolved() -> None:
+    waves = Value(value=400.0, source="measured", note="", unresolved="too few waves")
+    words = flat(shown(by_name(system("a", p95=waves, throughput=1.0)), *LIMITS))
+    assert "at most 200 ms: 100.0 % beyond, although not resolved: too few waves." in words
+    assert "a p95 latency 400 100.0 % beyond breaks" in words
+    assert "system tightest constraint against the limit" in words
 
 
 def test_nobody_with_the_figures_leaves_nothing_near() -> None:
@@ -143,8 +175,35 @@ def test_a_factorial_is_a_table_and_sentences_in_80_columns() -> None:
     words = flat(text)
     assert "Which change did what: precision (fp16 to int8) × batching (none to dynamic)" in words
     assert "p95 latency precision (fp16 to int8) +83.7 % (+83.7 to +83.7 %)" in words
-    assert flat(sentences(found)[0]) in words.replace(" - ", " ")
+    assert "together -10.0 % (-10.0 to -10.0 %)" in words
+    assert (
+        "- p95 latency: The effects depend on one another, so each is an average: precision +50.0 %" in words
+    )
+    assert words.count("interaction precision × batching") == 1, "the sentences do not repeat the table"
     assert "so each is an average" not in flat(plain(render_factorial(found, in_words=False)))
+
+
+def test_the_count_of_intervals_is_that_of_those_on_the_screen() -> None:
+    for corners, n in (((100.0, 150.0, 40.0, 90.0), 8), ((100.0, 150.0, 40.0, 60.0), 4)):
+        (found,) = factorials(square(*corners))
+        words = flat(plain(render_factorial(found)))
+        assert len(re.findall(r"\(\S+ to \S+ %\)", words)) == n
+        assert f"Each of these {n} effects" in words
+
+
+def test_a_metric_without_main_effects_is_named_with_the_reason_beside_the_others() -> None:
+    sets = square(100.0, "saturated", 40.0, 90.0)
+    for name, metrics in sets.items():
+        rps = Value(value=9.0, source="measured", note="")
+        sets[name] = msgspec.structs.replace(
+            metrics, values=metrics.values | {"throughput_requests_per_sec": rps}
+        )
+    (found,) = factorials(sets)
+    line = "- p95 latency: no main effects (int8: saturated)."
+    words = flat(plain(render_factorial(found, in_words=False)))
+    assert line in words
+    assert "throughput precision (fp16 to int8) +0.0 %" in words
+    assert line in factorial_to_markdown(found, in_words=False).splitlines()
 
 
 def test_effects_that_are_not_resolved_are_marked_in_the_table() -> None:
@@ -167,7 +226,8 @@ def test_a_factorial_in_markdown_has_its_intervals_in_a_column() -> None:
     (found,) = factorials(square(100.0, 150.0, 40.0, 60.0))
     lines = factorial_to_markdown(found).splitlines()
     assert "| p95 latency | precision (fp16 to int8) | +50.0 % | +50.0 to +50.0 % |" in lines
-    assert "- p95 latency: precision (fp16 to int8) +50.0 %" in "\n".join(lines)
+    assert lines[-1].startswith("- Each of these 4 effects has a 95 % interval")
+    assert not any(line.startswith("- p95 latency") for line in lines), "the table says it"
     assert not any(
         line.startswith("- ") for line in factorial_to_markdown(found, in_words=False).splitlines()
     )

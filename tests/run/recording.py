@@ -38,6 +38,7 @@ WRITTEN: dict[str, Any] = {
     "load": {"kind": "rate", "rps": RATE_RPS},
     "model": {"id": "tiny"},
     "objectives": {"p95_latency_ms": 1200},
+    "quality": {"prompts": 0},
     "assumptions": {"usd_per_gpu_hour": 2.5},
     "capacity": {"search": False},
     "protocol": {"repeats": 2},

@@ -10,13 +10,13 @@ import msgspec
 import pytest
 
 from bench import store
-from bench.analysis.abtest import Plan
+from bench.analysis.abtest import Plan, Result
 from bench.errors import ConfigError, ResultError
 from bench.records import Completion
 from bench.run.ab import PLAN_FILE, evidence_of, go_on, planned_in_words, read_plan, replay_of
 from bench.run.ab_plan import Asked, plan_in_words, prepare
 from bench.run.plan import window_jobs
-from tests.analysis.conftest import PRICE, completion, constant_power, offline_run, window_run
+from tests.analysis.conftest import PRICE, START_S, completion, constant_power, offline_run, window_run
 from tests.run.test_results import write
 
 FILE = """
@@ -107,9 +107,12 @@ def test_a_key_that_is_to_be_a_table_and_is_none_is_one_line(tmp_path: Path, lin
         prepare(config(tmp_path, text), Asked())
 
 
+RPS = 8.0
+
+
 def served(latency_s: float, failing: int = 0) -> list[Completion]:
-    """Return ten requests of a window, of which some are errors; they scatter as requests do."""
-    rows = [completion(10.0 + i, latency_s * (1 + 0.02 * i)) for i in range(10)]
+    """Return a window's requests, as many as p95 needs, of which some are errors; they scatter."""
+    rows = [completion(START_S + i / RPS, latency_s * (1 + 0.02 * (i % 10))) for i in range(80)]
     failed = {"status": "error", "error": "boom", "done_s": None}
     return [msgspec.structs.replace(row, **failed) if i < failing else row for i, row in enumerate(rows)]
 
@@ -136,13 +139,12 @@ def replayed(tmp_path: Path, requests: Requests, pairs: int = 4, **meta: Any) ->
     )
     store.write_json(folder / PLAN_FILE, plan)
     for name in parts.systems:
-        write(folder, with_config(offline_run(4.0, system=name), resolved))
+        write(folder, with_config(offline_run(4.0 * RPS, system=name), resolved))
     for job in window_jobs(folder, list(parts.systems), pairs, "interleaved", 1.0):
         extra = meta.get(job.name.replace(".", "_"), {})
         power = constant_power(100.0, hz=2.0)
-        run = window_run(
-            requests(job.system, job.repeat), power, system=job.system, repeat=job.repeat, **extra
-        )
+        rows = requests(job.system, job.repeat)
+        run = window_run(rows, power, system=job.system, repeat=job.repeat, offered_rps=RPS, **extra)
         write(folder, with_config(run, resolved))
     return folder
 
@@ -171,7 +173,7 @@ def test_a_faster_candidate_is_rolled_out_from_its_run_folder(tmp_path: Path) ->
         "goodput_requests_per_sec",
         "estimated_energy_kwh_per_1k_requests",
     }
-    assert [f.compared for f in found.evidence.failures] == [40, 40]
+    assert [f.compared for f in found.evidence.failures] == [320, 320]
 
 
 def test_a_candidate_that_fails_requests_is_rejected(tmp_path: Path) -> None:
@@ -223,7 +225,7 @@ def test_one_segment_in_which_many_fail_with_the_candidate_keeps_it_from_being_r
 ) -> None:
     def requests(system: str, pair: int) -> list[Completion]:
         rows = latencies(0.5, 0.4)(system, pair)
-        return served(0.4, failing=2) if (system, pair) == ("second", 3) else rows
+        return served(0.4, failing=5) if (system, pair) == ("second", 3) else rows
 
     found = replay_of(replayed(tmp_path, requests))
     assert not any(each.suspected for each in found.evidence.failures)
@@ -306,6 +308,23 @@ def test_what_is_stated_before_the_test_is_refused_after_it(
     assert said.exit_code == 2
     assert option in said.output
     assert "stated before the" in said.output
+
+
+@pytest.mark.parametrize(("more", "said"), [(3, "3"), (9, "4"), (None, "N (at most 4)")])
+def test_an_extension_names_the_number_of_pairs_where_it_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: int | None, said: str
+) -> None:
+    folder = replayed(tmp_path, latencies(0.5, 0.4))
+    result = Result(decision="extend", reason="it is open", more=more)
+    found = msgspec.structs.replace(replay_of(folder), result=result)
+    monkeypatch.setattr("bench.run.ab.replay_of", lambda _: found)
+    assert f"--extend {folder} --pairs {said}\n" in command(str(folder)).output
+
+
+def test_the_primary_metric_may_be_called_by_its_short_name(tmp_path: Path) -> None:
+    path = config(tmp_path)
+    said = command(str(path), "--metric", "energy", "--mde", "100")
+    assert "--mde 100" in str(said.exception)
 
 
 def test_the_command_shows_a_replay_again_and_its_exit_code_is_asked_for(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from bench.analysis.metrics import METRICS
 from bench.cli import app
 from bench.errors import BenchError, ConfigError, ResultError
 from bench.run.catalogue import Catalogue, catalogue
+from tests.run.recording import Story, record
 
 RUNS = Path(__file__).parents[2] / "results" / "runs"
 SMOLLM2 = next((RUNS / "cpu-smollm2").iterdir())
@@ -95,12 +96,15 @@ def test_a_limit_of_the_run_holds_beside_one_from_the_other_side() -> None:
     assert limits("--max") == ["p95_latency_ms at most", "error_rate at most"], "stated otherwise"
 
 
-def test_a_choice_ends_with_0_and_nothing_that_fits_with_1() -> None:
+def test_a_choice_ends_with_0_and_nothing_that_fits_with_1(tmp_path: Path) -> None:
+    enough = str(record(tmp_path / "run", Story(), Story(rps=9.0)))
     loose = ("--max", "p95=1e9", "--max", "errors=1", "--by", "throughput")
-    code, text = select(str(SMOLLM2), *loose, "--json")
+    code, text = select(enough, *loose, "--json")
     assert code == 0
-    assert json.loads(text)["selection"]["choice"] in ("baseline", "optimized")
-    code, text = select(str(SMOLLM2), *loose, "--min", "throughput=1e6", "--markdown")
+    assert json.loads(text)["selection"]["choice"] == "optimized"
+    code, text = select(str(SMOLLM2), *loose, "--json")
+    assert code == 1, "a p95 of 27 requests in each repeat fits no limit"
+    code, text = select(enough, *loose, "--min", "throughput=1e6", "--markdown")
     assert code == 1
     assert text.startswith("**NOTHING FITS**: Nearest miss")
 
@@ -109,7 +113,14 @@ def test_a_choice_ends_with_0_and_nothing_that_fits_with_1() -> None:
     ("arguments", "error", "says"),
     [
         (("--max", "p95"), ConfigError, "write --max p95=VALUE"),
-        (("--min", "p95=nan"), ConfigError, "write --min p95=VALUE"),
+        (("--max", "p95=nan"), ConfigError, "--max p95=nan: a limit is a finite number, 0 or more"),
+        (("--min", "p95=inf"), ConfigError, "--min p95=inf: a limit is a finite number, 0 or more"),
+        (("--max", "p95=-5"), ConfigError, "--max p95=-5: a limit is a finite number, 0 or more"),
+        (
+            ("--max", "p95=500", "--max", "p95_latency_ms=600"),
+            ConfigError,
+            "--max p95_latency_ms=600: --max p95_latency_ms is already 500; state one",
+        ),
         (("--pareto", "p95,nope"), ConfigError, "'nope' is no metric"),
         ((str(SMOLLM2),), ResultError, "given twice"),
         ((str(OTHER),), ResultError, "different terms|not comparable"),

@@ -71,9 +71,9 @@ def test_without_an_acceptance_nothing_is_a_baseline() -> None:
     assert "--accept" in system.text
 
 
-def test_the_baseline_itself_passes() -> None:
+def test_the_baseline_itself_is_held_against_nothing_and_does_not_pass() -> None:
     system = judge_last("baseline", history(*QUIET[:2]), entry("1", 500.0), Options())
-    assert (system.state, exit_code(system)) == ("baseline", 0)
+    assert (system.state, exit_code(system)) == ("baseline", 2)
 
 
 def test_an_accepted_regression_is_the_new_level_and_how_days_differ_stays_known() -> None:
@@ -207,6 +207,17 @@ def test_a_first_run_is_recorded_and_becomes_the_baseline_only_when_accepted(tmp
         assert [one.why for one in found.acceptances] == ["it is the release"]
 
 
+@pytest.mark.parametrize(("repeats", "warned"), [((0.5,), 1), ((0.5, 0.51), 1), ((0.5, 0.51, 0.49), 0)])
+def test_a_baseline_of_few_repeats_is_accepted_with_a_warning(
+    tmp_path: Path, repeats: tuple[float, ...], warned: int
+) -> None:
+    folder = run_folder(tmp_path, 1, repeats, written={"protocol": {"repeats": len(repeats)}})
+    (system,) = gate([folder], Options(accept="the release")).systems
+    assert system.accepted
+    said = f"WARNING: the accepted run has {len(repeats)} repeat"
+    assert sum(note.startswith(said) for note in system.notes) == warned
+
+
 def test_a_resumed_run_is_judged_by_what_it_is_now_and_gating_it_again_adds_no_line(tmp_path: Path) -> None:
     first, crashed = run_folder(tmp_path, 1), run_folder(tmp_path, 2)
     write(crashed, window_run(steady(), repeat=3, status="failed", error="out of memory"))
@@ -216,7 +227,7 @@ def test_a_resumed_run_is_judged_by_what_it_is_now_and_gating_it_again_adds_no_l
     run_folder(tmp_path, 2)  # as --resume leaves it
     for read_only in (True, False, False):
         (after,) = gate([crashed], Options(read_only=read_only)).systems
-        assert outcome(after, "error_rate") == "in line"
+        assert outcome(after, "error_rate") == "too uncertain", "no error among a few requests"
     found = read_history(path_of(tmp_path / "history", "demo", "baseline"))
     assert [line.run for line in found.lines if isinstance(line, Entry)] == [
         "demo/20260101T000000Z-abc0001",
@@ -228,6 +239,30 @@ def test_runs_of_several_experiments_are_refused(tmp_path: Path) -> None:
     one, two = run_folder(tmp_path, 1), run_folder(tmp_path, 2, written={"name": "other"})
     with pytest.raises(ConfigError, match="several experiments: demo, other"):
         gate([one, two], Options())
+
+
+def test_a_run_confirms_only_one_that_was_made_before_it_and_never_as_the_baseline(tmp_path: Path) -> None:
+    first, slow, later = (run_folder(tmp_path, day, s) for day, s in ((1, 0.5), (2, 0.6), (3, 0.5)))
+    gate([first], Options(accept="the release"))
+    path = path_of(tmp_path / "history", "demo", "baseline")
+    before = path.read_bytes()
+    for runs in ([slow, first], [slow, slow]):
+        with pytest.raises(ConfigError, match=f"--confirm demo/{runs[1].name}: was not made after demo/"):
+            gate(runs, Options())
+    assert path.read_bytes() == before
+    append(path, [acceptance(f"demo/{later.name}")])
+    with pytest.raises(ConfigError, match="is the accepted baseline of baseline"):
+        gate([slow, later], Options(read_only=True))
+
+
+def test_a_run_that_another_clears_keeps_its_own_judgement_in_the_report(tmp_path: Path) -> None:
+    first, slow, later = (run_folder(tmp_path, day, s) for day, s in ((1, 0.5), (2, 0.6), (3, 0.5)))
+    gate([first], Options(accept="the release"))
+    (system,) = gate(
+        [slow, later], Options(metrics=(P50, "throughput_requests_per_sec"), read_only=True)
+    ).systems
+    assert outcome(system) == "in line"
+    assert f"demo/{slow.name} by itself: p50 latency suspected, throughput in line" in system.notes
 
 
 def test_the_command_fails_with_the_metric_and_writes_the_junit_file_all_the_same(tmp_path: Path) -> None:
@@ -246,6 +281,17 @@ def test_the_command_fails_with_the_metric_and_writes_the_junit_file_all_the_sam
     assert done.exit_code == 0
     assert "| in line |" in done.stdout
     assert len(read_history(path).entries) == 3
+
+
+def test_a_metric_may_be_called_by_its_short_name_and_a_slip_names_the_nearest(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path, 1)
+    gate([folder], Options(accept="the release"))
+    later = str(run_folder(tmp_path, 2))
+    done = CliRunner().invoke(app, ["gate", later, "--metric", "p50", "--metric", P50, "--markdown"])
+    assert done.stdout.count("| p50 latency, ms |") == 1
+    done = CliRunner().invoke(app, ["gate", later, "--metric", "p95_latency"])
+    assert isinstance(done.exception, ConfigError)
+    assert "did you mean p95_latency_ms?" in str(done.exception)
 
 
 def test_a_junit_file_that_cannot_be_written_costs_no_verdict_and_is_no_regression(tmp_path: Path) -> None:

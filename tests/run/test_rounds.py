@@ -17,11 +17,14 @@ from bench.run.experiment import run_experiment
 from bench.run.judging import judge_experiment
 from bench.run.plan import Job, window_jobs
 from bench.run.rounds import Seen, look_at_verdicts, rounds_in_words, run_rounds
-from tests.analysis.conftest import PRICE, constant_power, offline_run, quality, steady, window_run
+from tests.analysis.conftest import PRICE, WINDOW_S, constant_power, offline_run, quality, steady, window_run
 from tests.run.test_results import write
 
 MOST = 4
 TOKENS = {"kind": "constant", "tokens": 8}
+
+N = 80
+"""Requests of a repeat: a p95 of fewer is not resolved."""
 
 
 class Bench:
@@ -42,7 +45,14 @@ class Bench:
             failed = {"status": "failed", "error": "out of memory", "window": None}
         power = constant_power(self.watts(job.system, job.repeat), hz=2.0)
         latency_s = 0.5 + 0.001 * job.repeat
-        run = window_run(steady(latency_s), power, system=job.system, repeat=job.repeat, **failed)
+        run = window_run(
+            steady(latency_s, N),
+            power,
+            system=job.system,
+            repeat=job.repeat,
+            offered_rps=N / WINDOW_S,
+            **failed,
+        )
         config = store.read_experiment(self.folder).config
         write(
             self.folder, msgspec.structs.replace(run, meta=msgspec.structs.replace(run.meta, config=config))
@@ -89,7 +99,7 @@ def bench(
     )
     store.write_experiment(folder, meta)
     for name in systems:
-        run = offline_run(2.0, system=name, table=quality(kl=1e-6))
+        run = offline_run(2.0 * N / WINDOW_S, system=name, table=quality(kl=1e-6))
         write(
             folder, msgspec.structs.replace(run, meta=msgspec.structs.replace(run.meta, config=meta.config))
         )

@@ -8,7 +8,7 @@ from importlib import import_module
 
 from tests.validate.recording import LATEST
 
-NAMES = ("queueing", "capacity", "energy", "inference", "adaptive", "regression", "yardsticks")
+NAMES = ("queueing", "capacity", "energy", "inference", "few", "adaptive", "regression", "yardsticks")
 
 
 def main() -> None:

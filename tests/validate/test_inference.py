@@ -9,6 +9,7 @@ from bench.analysis.change import change
 from bench.analysis.latency import latencies
 from bench.analysis.percentiles import percentile_over_repeats
 from bench.analysis.relaxation import relaxation_of
+from tests.validate.few import coverage, passed
 from tests.validate.inference import equal_pairs, figures_of
 from tests.validate.queues import KINDS, Array, Kind, capacity_rps, serve, traffic
 
@@ -38,6 +39,17 @@ def test_a_window_too_short_for_its_load_has_no_interval_of_p95_and_no_direction
     assert changed.direction == "not resolved"
     assert changed.delta is not None
     assert changed.low is None
+
+
+def test_few_requests_state_no_interval_of_p95_and_pass_no_gate_by_luck() -> None:
+    few, enough = (coverage(STEADY, 0.2, n, 30, [5]) for n in (20, 80))
+    assert few.stated == 0
+    assert enough.stated == 30
+    assert few.held_by_any <= enough.held
+    assert enough.held >= 0.8
+    ours, by_any = passed(10, 60, [6])
+    assert ours == 0.0
+    assert by_any > 0.03, "the others pass by luck"
 
 
 def test_a_window_holds_more_relaxation_times_with_steadier_arrivals_lower_load_and_length() -> None:
