@@ -70,7 +70,7 @@ def _waived_quality(gates: Sequence[Gate]) -> str:
 
 
 def _drift(gates: Sequence[Gate]) -> str:
-    """Return what outputs call for that differ by more than rounding: a measured floor, else a known one."""
+    """Return what outputs call for that differ by more than rounding."""
     parts = {part.name: part for gate in gates if gate.name == "quality" for part in gate.parts}
     said = {"mean_kl": "mean KL {:.2g} nats", "top1_agreement": "same top token at {:.1%}"}
     said["output_edit_distance"] = "edit distance of the continued prompts {:.2g}"
@@ -88,14 +88,18 @@ def _drift(gates: Sequence[Gate]) -> str:
 
 
 def _beyond_rounding(part: Part) -> bool:
-    """Say whether a measure is further from no change than the noise floor."""
-    if part.floor is not None and part.floor.value is not None:
-        return not part.within_floor
-    value = part.value.value
-    assert value is not None
+    """Say whether a measure is further from no change than rounding takes it: the floor, and what is known.
+
+    A floor may be exactly zero, where the baseline does the same sums again.
+    """
+    value, measured = part.value.value, part.floor is not None and part.floor.value is not None
+    if value is None or (measured and part.within_floor):
+        return False
     if part.name == "mean_kl":
         return value > NOISE_KL
-    return part.name == "top1_agreement" and value < NOISE_TOP1
+    if part.name == "top1_agreement":
+        return value < NOISE_TOP1
+    return measured
 
 
 def _allowed(comparison: Comparison) -> str:

@@ -269,7 +269,7 @@ class EngineLoop:
                 alive.append(ticket)
             else:
                 why = f"failed with {error}; {self._timeout_s:g} s after it was due no retry was left"
-                ticket.answer(Refusal("timeout", why, now_s, ticket.batch))
+                ticket.answer(Refusal("timeout", why, now_s))  # of no batch: it has waited all the time
         if alive:
             self._admit(alive, f"retry after {error}")
 

@@ -64,11 +64,10 @@ def describe(error: BaseException) -> str:
 def unserved(request: Request, sent_s: float, refusal: Refusal) -> Completion:
     """Return the outcome of a request without a usable answer.
 
-    Only the waiting is known of its stages: the engine's time belongs to none of the others. One that
-    expired has waited to its end, the last part of it for a retry if its batch had failed.
+    Only the waiting is known of its stages: the engine's time belongs to none of the others.
     """
     batch = refusal.batch
-    waited_until_s = refusal.at_s if batch is None or refusal.status == "timeout" else batch.admitted_s
+    waited_until_s = refusal.at_s if batch is None else batch.admitted_s
     queued = batch is not None or refusal.status == "timeout"
     return Completion(
         uid=request.uid,

@@ -200,6 +200,8 @@ def test_a_drift_within_the_measured_noise_floor_is_none() -> None:
     assert "mean KL" in drifted(optimized, floor_of(1e-4))
     bare = system("baseline", {"position": [1], "nll": [2.0]})
     assert "mean KL 0.001 nats, same top token at 99." in drifted(optimized, bare)
+    rounding = system("optimized", scored_table(kl=3e-6, worse=0.0, agree=0.999, seed=2))
+    assert drifted(rounding, floor_of(0.0)) == ""  # the baseline did the very same sums again
 
 
 def test_continued_prompts_that_differ_beyond_the_noise_floor_are_a_drift() -> None:
