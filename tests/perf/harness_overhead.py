@@ -29,6 +29,7 @@ from bench.workload.lengths import Constant
 from bench.workload.prompts import RandomTokens
 from bench.workload.schedule import Traffic, draw_saturating
 from tests.perf.recording import LATEST, Entry, record, summarize
+from tests.run.driving import quiet
 
 BATCH = 4
 INPUT_TOKENS, OUTPUT_TOKENS = 160, 48
@@ -53,7 +54,7 @@ def main() -> None:
         period_s=0.1,
         generate=partial(generate_bare, loaded),
     )
-    rounds = measure(subject, partial(_draw, loaded), pairs=args.pairs, seconds=args.seconds, emit=_quiet)
+    rounds = measure(subject, partial(_draw, loaded), pairs=args.pairs, seconds=args.seconds, emit=quiet)
     batches = rounds.requests // BATCH
     unit = f"time of {batches} batches of {BATCH}, {INPUT_TOKENS}+{OUTPUT_TOKENS} tokens, tiny fp32"
     results: dict[str, Entry] = {}
@@ -65,16 +66,6 @@ def main() -> None:
 
 def _took_s(trial: Trial) -> float:
     return trial.took_s
-
-
-def _quiet(
-    phase: str,
-    elapsed_s: float = 0.0,
-    total_s: float | None = None,
-    detail: str = "",
-    done: float | None = None,
-) -> None:
-    """Show no progress."""
 
 
 def _draw(loaded: LoadedModel, n: int) -> list[Request]:

@@ -20,6 +20,7 @@ from bench.run.clockwork import pacing, queueing
 from bench.run.overhead import Rounds, Subject, Trial, measure
 from bench.run.selftest import SCHEMA, Cost, SelfTest, read, result_of, selftest, store
 from bench.serving.policies import ContinuousBatching, DynamicBatching, NoBatching
+from tests.run.driving import quiet
 
 BATCH_S = 0.004
 LAW = ServiceLaw(prefill_s=BATCH_S)
@@ -67,16 +68,6 @@ class Thinking(NoBatching, frozen=True):
     ) -> Admission:
         time.sleep(BATCH_S)
         return super().admit(waiting, running, now_s, draining=draining)
-
-
-def quiet(
-    phase: str,
-    elapsed_s: float = 0.0,
-    total_s: float | None = None,
-    detail: str = "",
-    done: float | None = None,
-) -> None:
-    """Ignore progress."""
 
 
 def draw(n: int) -> list[Request]:
