@@ -15,21 +15,14 @@ import msgspec
 from bench import store
 from bench.analysis.comparability import flat
 from bench.analysis.compare import compare
-from bench.analysis.comparison import Comparison
 from bench.analysis.csvfile import Role, parse, render
-from bench.analysis.decide import Verdict, decide
+from bench.analysis.decide import decide
+from bench.analysis.evaluation import Judged
 from bench.analysis.quality import AGAINST_REFERENCE
 from bench.analysis.system import Assumed, Doubt, MetricSet, missing
 from bench.config import Objectives
 from bench.errors import ResultError
 from bench.run.results import Sidecar, Terms, metric_sets, origin_of, terms_of
-
-
-class Judged(msgspec.Struct, frozen=True, kw_only=True):
-    """A comparison and the verdict on it."""
-
-    comparison: Comparison
-    verdict: Verdict
 
 
 class Override(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,9 +69,9 @@ def judge_experiment(
     """Compare every other system of an experiment's folder with its baseline."""
     if folder.is_file():
         raise ResultError(f"{folder}: is one CSV; name the optimized one too, or give a run folder alone")
-    terms = _overridden(terms_of(folder, store.read_experiment(folder)), override or Override())
+    terms = overridden(terms_of(folder, store.read_experiment(folder)), override or Override())
     baseline, *others = metric_sets(folder, terms).values()
-    return [_judge(baseline, other, terms, allow_different, others) for other in others]
+    return [judge(baseline, other, terms, allow_different, others) for other in others]
 
 
 def judge_paths(
@@ -99,14 +92,14 @@ def judge_paths(
             f"({_differing(left.terms, right.terms)}); compare run folders with the terms stated as options, "
             "or allow it by name (terms)"
         )
-    terms = right.terms or left.terms or _overridden(BARE, override)
+    terms = right.terms or left.terms or overridden(BARE, override)
     if left.terms is None and right.terms is None and (doubt := _unstated(override)):
         left = Subject(metrics=msgspec.structs.replace(left.metrics, doubts=(*left.metrics.doubts, doubt)))
     candidate = right.metrics
     if right.reference is not None and right.reference != left.metrics.origin:
         candidate = _without_reference(candidate, right.reference)
     beside = right.beside if left.reference == right.reference else ()
-    return _judge(left.metrics, candidate, terms, allowed, beside)
+    return judge(left.metrics, candidate, terms, allowed, beside)
 
 
 def _unstated(override: Override) -> Doubt | None:
@@ -119,13 +112,14 @@ def _unstated(override: Override) -> Doubt | None:
     return Doubt(key="default terms", text=text, remedy=f"state your own: {options}")
 
 
-def _judge(
+def judge(
     baseline: MetricSet,
     optimized: MetricSet,
     terms: Terms,
     allow_different: Sequence[str] = (),
     others: Sequence[MetricSet] = (),
 ) -> Judged:
+    """Return two systems' comparison and verdict under `terms`; `others` are the rest of their run."""
     comparison = compare(
         baseline, optimized, terms.assumed, terms.objectives, allow_different=allow_different, others=others
     )
@@ -144,7 +138,7 @@ def _read(path: Path, role: Role, override: Override) -> Subject:
     folder, system = (path, None) if store.is_experiment(path) else (path.parent, path.name)
     if path.is_file() or not store.is_experiment(folder):
         return _read_csv(path, role, override)
-    terms = _overridden(terms_of(folder, store.read_experiment(folder)), override)
+    terms = overridden(terms_of(folder, store.read_experiment(folder)), override)
     sets = metric_sets(folder, terms)
     names = list(sets)
     chosen = system or names[0 if role == "baseline" else -1]
@@ -184,7 +178,7 @@ def _read_csv(path: Path, role: Role, override: Override) -> Subject:
             remedy=f"bench summarize the run ({sidecar.run_folder}) again, or remove {meta_path.name}",
         )
         return Subject(metrics=msgspec.structs.replace(bare, doubts=(*bare.doubts, edited)))
-    if _overridden(sidecar.terms, override) != sidecar.terms:
+    if overridden(sidecar.terms, override) != sidecar.terms:
         raise ResultError(
             f"{path}: was made under its own terms ({meta_path.name}); "
             f"to state others compare its run folder ({sidecar.run_folder})"
@@ -199,7 +193,7 @@ def _sidecar(path: Path) -> Sidecar:
         raise ResultError(f"{path}: cannot be read ({error}); remove it to compare the bare CSV") from error
 
 
-def _overridden(terms: Terms, override: Override) -> Terms:
+def overridden(terms: Terms, override: Override) -> Terms:
     """Return `terms` with what a person states."""
     assumed, objectives = terms.assumed, terms.objectives
     if override.requests_per_day is not None:
