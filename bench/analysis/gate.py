@@ -25,7 +25,9 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     """One figure of a gate that judges several, as the report shows it.
 
     `limit` is what it was held against, in words, and `outcome` how; both are empty where it is shown only.
-    `floor` is what rounding alone makes of it.
+    `at_least` and `at_most` are the limit's ends, None where that side is open. `unchanged` is what the
+    figure is where nothing changed, None where it is no such measure. `floor` is what rounding alone makes of
+    it.
     """
 
     name: str
@@ -35,6 +37,9 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome | Literal["not informative", ""] = ""
     floor: Value | None = None
     within_floor: bool = False
+    at_least: float | None = None
+    at_most: float | None = None
+    unchanged: float | None = None
 
 
 class Gate(msgspec.Struct, frozen=True, kw_only=True):

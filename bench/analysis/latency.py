@@ -21,6 +21,7 @@ from bench.analysis.recorded import (
     scored,
     window_of,
 )
+from bench.analysis.remembered import remembered
 from bench.analysis.stats import Array, percentile
 from bench.analysis.system import Reading
 from bench.config import Objectives
@@ -135,16 +136,22 @@ def tpot_ms(share: float) -> Read:
     """
 
     def read(run: Run) -> Reading:
-        rows = scored(run)
-        tokens = rows.column("output_tokens")
-        span_s = rows.column("done_s") - rows.column("first_token_s")
-        timed = rows.ok & (tokens >= 2) & np.isfinite(span_s)
-        if not timed.any():
+        tpot_s = times_per_token(run)
+        if len(tpot_s) == 0:
             return Reading(value=None, why="no completed request with two or more timed tokens")
-        tpot_s = span_s[timed] / (tokens[timed] - 1)
-        return Reading(value=to_ms(percentile(tpot_s, share)), n=int(timed.sum()))
+        return Reading(value=to_ms(percentile(tpot_s, share)), n=len(tpot_s))
 
     return read
+
+
+def times_per_token(run: Run) -> Array:
+    """Return the times per output token after the first, of the completed requests of two tokens or more."""
+    rows = scored(run)
+    tokens = rows.column("output_tokens")
+    span_s = rows.column("done_s") - rows.column("first_token_s")
+    timed = rows.ok & (tokens >= 2) & np.isfinite(span_s)
+    per_token_s: Array = span_s[timed] / (tokens[timed] - 1)
+    return per_token_s
 
 
 def itl_ms(share: float) -> Read:
@@ -243,6 +250,7 @@ def why_cut_short(run: Run) -> str | None:
     return None if not why else f"the window was ended early, as {why}"
 
 
+@remembered
 def growth(run: Run) -> Growth:
     """Judge whether the queue grew through the window: arrivals above capacity."""
     window, rows = window_of(run), scored(run)

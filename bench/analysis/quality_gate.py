@@ -61,6 +61,14 @@ class _Limit(msgspec.Struct, frozen=True):
             return f"at most {self.high:g}"
         return f"at least {self.low:g}" if math.isinf(self.high) else f"{self.low:g} to {self.high:g}"
 
+    @property
+    def least(self) -> float | None:
+        return None if math.isinf(self.low) else self.low
+
+    @property
+    def most(self) -> float | None:
+        return None if math.isinf(self.high) else self.high
+
     def judge(self, value: Value) -> Literal["pass", "fail", "unclear"]:
         low, high = _ends(value)
         if self.low <= low and high <= self.high:
@@ -173,6 +181,9 @@ def _parts(
                 outcome=outcome,
                 floor=least,
                 within_floor=_within(ideal, value, least),
+                at_least=None if limit is None else limit.least,
+                at_most=None if limit is None else limit.most,
+                unchanged=ideal,
             )
         )
     return (*parts, *_failing_alone(checks, by_name["format_drop"]))

@@ -38,13 +38,13 @@ def _carbon(comparison: Comparison, assumed: Assumed) -> str:
     row = comparison.row(ENERGY)
     if assumed.kg_co2e_per_kwh is None or row.baseline.value is None or row.optimized.value is None:
         return ""
-    (low, high), where = _intensities(assumed)
+    (low, high), where = intensities(assumed)
     at_low, at_high = (kg_per_kwh(assumed, end) for end in (low, high))
     sides = _sides(comparison, row.baseline.value, row.optimized.value, at_low, at_high)
     return f"CO2e per 1k, kg: {sides} at {low:g} to {high:g} kg CO2e/kWh ({where}); the change in % stays."
 
 
-def _intensities(assumed: Assumed) -> tuple[tuple[float, float], str]:
+def intensities(assumed: Assumed) -> tuple[tuple[float, float], str]:
     """Return the band's ends and what they are."""
     if assumed.kg_co2e_per_kwh_range is not None:
         return assumed.kg_co2e_per_kwh_range, assumed.grid or "as configured"
