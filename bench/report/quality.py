@@ -39,12 +39,12 @@ class Grid(msgspec.Struct, frozen=True, kw_only=True):
 
 def render_quality(comparison: Comparison, verdict: Verdict) -> Group:
     """Return a pair's tables; nothing where the outputs were not compared."""
-    return Group(*(_rich(grid) for grid in _pair(comparison, verdict)))
+    return Group(*(_rich(grid) for grid in quality_grids(comparison, verdict)))
 
 
 def quality_to_markdown(comparison: Comparison, verdict: Verdict) -> str:
     """Return the same as Markdown, '' where there is nothing."""
-    return "\n".join(_markdown(grid) for grid in _pair(comparison, verdict))
+    return "\n".join(_markdown(grid) for grid in quality_grids(comparison, verdict))
 
 
 def render_qualities(pairs: Sequence[Pair]) -> Group:
@@ -57,7 +57,8 @@ def qualities_to_markdown(pairs: Sequence[Pair]) -> str:
     return "\n".join(_markdown(grid) for grid in _overview(pairs, intervals=True))
 
 
-def _pair(comparison: Comparison, verdict: Verdict) -> Iterator[Grid]:
+def quality_grids(comparison: Comparison, verdict: Verdict) -> Iterator[Grid]:
+    """Yield a pair's tables as text; none where the outputs were not compared."""
     gate, quality = _gate(verdict), comparison.optimized.quality
     if gate is None or not gate.parts or quality is None or quality.against_baseline is None:
         return
