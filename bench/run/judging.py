@@ -19,9 +19,11 @@ from bench.analysis.csvfile import Role, parse, render
 from bench.analysis.decide import decide
 from bench.analysis.evaluation import Judged
 from bench.analysis.quality import AGAINST_REFERENCE
+from bench.analysis.restate import restated
 from bench.analysis.system import Assumed, Doubt, MetricSet, missing
 from bench.config import Objectives
 from bench.errors import ResultError
+from bench.records import Value
 from bench.run.results import Sidecar, Terms, metric_sets, origin_of, terms_of
 
 
@@ -31,6 +33,11 @@ class Override(msgspec.Struct, frozen=True, kw_only=True):
     requests_per_day: float | None = None
     kg_co2e_per_kwh: float | None = None
     p95_latency_ms: float | None = None
+    usd_per_gpu_hour: float | None = None
+
+    def given(self) -> dict[str, float]:
+        """Return what is stated, by its name."""
+        return {name: value for name, value in msgspec.structs.asdict(self).items() if value is not None}
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +90,24 @@ def judge_paths(
     the two were made under different terms (volume, price, grid, objectives, quality settings) unless
     `terms` is allowed to differ; the right one's then hold for both.
     """
-    left, right = _read(baseline, "baseline", override), _read(optimized, "optimized", override)
+    return read_pair(baseline, optimized, override, allow_different)[0]
+
+
+def read_pair(
+    baseline: Path,
+    optimized: Path,
+    override: Override,
+    allow_different: Sequence[str] = (),
+    *,
+    restate: bool = False,
+) -> tuple[Judged, Terms]:
+    """Return what `judge_paths` does, with the terms that hold for both.
+
+    With `restate`, CSVs that were written under other terms than the stated ones are put under these: what
+    follows from price, volume and grid is computed again, what cannot be is missing (see `restate`).
+    """
+    left = _read(baseline, "baseline", override, restate=restate)
+    right = _read(optimized, "optimized", override, restate=restate)
     allowed = [name for name in allow_different if name != "terms"]
     unlike = left.terms and right.terms and _judging(left.terms) != _judging(right.terms)
     if left.terms and right.terms and unlike and "terms" not in allow_different:
@@ -99,7 +123,7 @@ def judge_paths(
     if right.reference is not None and right.reference != left.metrics.origin:
         candidate = _without_reference(candidate, right.reference)
     beside = right.beside if left.reference == right.reference else ()
-    return judge(left.metrics, candidate, terms, allowed, beside)
+    return judge(left.metrics, candidate, terms, allowed, beside), terms
 
 
 def _unstated(override: Override) -> Doubt | None:
@@ -133,11 +157,11 @@ def judge(
     return Judged(comparison=comparison, verdict=verdict)
 
 
-def _read(path: Path, role: Role, override: Override) -> Subject:
+def _read(path: Path, role: Role, override: Override, *, restate: bool) -> Subject:
     """Read one side; a folder is summarized under the overridden terms."""
     folder, system = (path, None) if store.is_experiment(path) else (path.parent, path.name)
     if path.is_file() or not store.is_experiment(folder):
-        return _read_csv(path, role, override)
+        return _read_csv(path, role, override, restate=restate)
     terms = overridden(terms_of(folder, store.read_experiment(folder)), override)
     sets = metric_sets(folder, terms)
     names = list(sets)
@@ -152,7 +176,7 @@ def _read(path: Path, role: Role, override: Override) -> Subject:
     )
 
 
-def _read_csv(path: Path, role: Role, override: Override) -> Subject:
+def _read_csv(path: Path, role: Role, override: Override, *, restate: bool) -> Subject:
     """Read a CSV; with an intact `.meta.json` beside it, all that was known when it was written."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -163,6 +187,8 @@ def _read_csv(path: Path, role: Role, override: Override) -> Subject:
     except UnicodeDecodeError as error:
         raise ResultError(f"{path}: is no UTF-8 text; a metrics CSV was expected") from error
     bare = parse(text, str(path))
+    if restate:
+        bare = restated(bare, overridden(BARE, override).assumed, override.given())
     if bare.name != role:
         raise ResultError(
             f"{path}: its column is {bare.name}_value, expected {role}_value; baseline comes first"
@@ -178,12 +204,25 @@ def _read_csv(path: Path, role: Role, override: Override) -> Subject:
             remedy=f"bench summarize the run ({sidecar.run_folder}) again, or remove {meta_path.name}",
         )
         return Subject(metrics=msgspec.structs.replace(bare, doubts=(*bare.doubts, edited)))
-    if overridden(sidecar.terms, override) != sidecar.terms:
+    terms = overridden(sidecar.terms, override)
+    if terms != sidecar.terms and not restate:
         raise ResultError(
             f"{path}: was made under its own terms ({meta_path.name}); "
             f"to state others compare its run folder ({sidecar.run_folder})"
         )
-    return Subject(metrics=sidecar.metrics, terms=sidecar.terms, reference=sidecar.reference)
+    metrics = sidecar.metrics
+    if terms != sidecar.terms:
+        metrics = restated(metrics, terms.assumed, _changed(sidecar.terms, override))
+    return Subject(metrics=metrics, terms=terms, reference=sidecar.reference)
+
+
+def _changed(terms: Terms, override: Override) -> list[str]:
+    """Return which of the stated terms are others than `terms`."""
+    return [
+        name
+        for name, value in override.given().items()
+        if overridden(terms, Override(**{name: value})) != terms
+    ]
 
 
 def _sidecar(path: Path) -> Sidecar:
@@ -201,6 +240,15 @@ def overridden(terms: Terms, override: Override) -> Terms:
     if override.kg_co2e_per_kwh is not None:
         assumed = msgspec.structs.replace(
             assumed, kg_co2e_per_kwh=override.kg_co2e_per_kwh, kg_co2e_per_kwh_range=None, grid=None
+        )
+    price = override.usd_per_gpu_hour
+    if price is not None and price != assumed.usd_per_gpu_hour.value:
+        assumed = msgspec.structs.replace(
+            assumed,
+            usd_per_gpu_hour=Value(value=price, source="assumed", note=f"{price:g} USD/h as stated"),
+            price_looked_up=False,
+            price_date=None,
+            usd_per_gpu_hour_range=None,
         )
     if override.p95_latency_ms is not None:
         objectives = msgspec.structs.replace(objectives, p95_latency_ms=override.p95_latency_ms)
