@@ -70,14 +70,16 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """One request's outcome: a row of `requests.parquet`. There is exactly one per request.
 
-    `queue_s + tokenize_s + prefill_s + decode_s + detokenize_s` is the latency `done_s - due_s`, a
-    missing stage counting as absent. `batch_size` is how many requests ran once it was admitted, itself
-    included. `admit_reason` says why it went when it did, `wait_reason` why the policy last left it
-    waiting before that (`busy`: it was never asked, as the engine was at work); None if it did not wait.
-    `padded_tokens` is all padding, `padded_prefill_tokens` the prefill's part.
-    `pacer_lag_s + interpreter_lag_s = sent_s - due_s`: how late the sender turned to this request, and how
-    long it then waited for the interpreter and the processor. `itl_ms` are the gaps between the request's
-    consecutive tokens.
+    A request is `uid` in the order of the schedule; it was due at `due_s`, sent, admitted to batch `batch_id`
+    (`admitted_s`), its first token known at `first_token_s`, done at `done_s`; its lengths are
+    `prompt_tokens` and `output_tokens`. `status` is ok, error, timeout or rejected, `error` the reason.
+    `queue_s + tokenize_s + prefill_s + decode_s + detokenize_s` is the latency `done_s - due_s`, a missing
+    stage counting as absent. `batch_size` is how many requests ran once it was admitted, itself included.
+    `admit_reason` says why it went when it did, `wait_reason` why the policy last left it waiting before that
+    (`busy`: it was never asked, as the engine was at work); None if it did not wait. `padded_tokens` is all
+    padding, `padded_prefill_tokens` the prefill's part. `pacer_lag_s + interpreter_lag_s = sent_s - due_s`:
+    how late the sender turned to this request, and how long it then waited for the interpreter and the
+    processor. `itl_ms` are the gaps between the request's consecutive tokens.
     """
 
     uid: int
@@ -154,7 +156,7 @@ class Footprint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """One reading of one field: a row of `telemetry.parquet`.
+    """One reading of one `field`, of this `value`: a row of `telemetry.parquet`.
 
     `t_s` is the middle of the read, `read_s` what the read cost. `gpu_uuid` is None for host fields.
     """
@@ -192,7 +194,7 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
     between_processes: float | None = None
 
 
-class Run(msgspec.Struct, frozen=True, kw_only=True):
+class Run(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """One recorded job: everything that its folder holds.
 
     `requests`, `telemetry` and `quality` are Arrow tables with the columns of `Completion`, `Sample`
@@ -211,14 +213,14 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
-    """A span of the run's clock, in seconds."""
+    """A span of the run's clock, in seconds, from `start_s` to `end_s`."""
 
     start_s: float
     end_s: float
 
 
 class Probe(msgspec.Struct, frozen=True, kw_only=True):
-    """One trial of a capacity search: traffic at one steady rate, scored in `window`.
+    """One trial of a capacity search: traffic at one steady rate, `rate_rps`, scored in `window`.
 
     `repeat` names the draw of the requests (from 1): probes of the same one are the same requests at another
     pace. `stopped` says why it was ended before its window had passed, None where it was not; `warmup_s` is
@@ -237,6 +239,11 @@ class Probe(msgspec.Struct, frozen=True, kw_only=True):
 class RunMeta(msgspec.Struct, frozen=True, kw_only=True):
     """`run.json`: the job, its circumstances and what was found while it ran.
 
+    The job is a `system`, a `kind` (offline: saturated; capacity: a search; window: scored traffic) and for
+    windows a `repeat`; it ended as `status`, with `error` where it failed. `source` says whether its figures
+    are measured, `schema`, `config`, `written` and `provenance` are as in `experiment.json`. It ran on
+    `device` under `offered_rps` requests/s; `treatment` is the optimization as found in the loaded model,
+    `doubts` are those raised while it ran.
     `missing` maps a field or figure to the reason why it was not measured; `facts` holds the meters'
     and the model's description (device, memory API, treatment check, weights' bytes, load time);
     `window` is None for a job that never reached it; `probes` are those of a capacity search, in their
@@ -263,11 +270,35 @@ class RunMeta(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
 
 
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of the traffic of a running job at a moment; None where it is not known, or not yet.
+
+    `completed` of `due` requests of the phase have been answered, `failed` of them without a result; `p50_ms`
+    and `p95_ms` are the latencies of those answered so far, to about 1 %: what still waits is not in them, so
+    they are for watching, never for a result. `queued` requests wait and `running` are in the engine now.
+    `tokens_per_s` are output tokens answered over the last seconds; power and memory the meters' last
+    readings.
+    """
+
+    rate_rps: float | None = None
+    completed: int | None = None
+    due: int | None = None
+    failed: int = 0
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    queued: int | None = None
+    running: int | None = None
+    tokens_per_s: float | None = None
+    power_w: float | None = None
+    gpu_memory_gb: float | None = None
+    host_memory_gb: float | None = None
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """What a running job tells whoever watches: its phase, how far it is, and figures so far.
 
     `total_s` is the phase's planned length, None where it cannot be known (loading); `done` the share of the
-    whole job, None where that is the phase's.
+    whole job, None where that is the phase's. `figures` are there while there is traffic.
     """
 
     job: str
@@ -276,3 +307,4 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     total_s: float | None = None
     detail: str = ""
     done: float | None = None
+    figures: Figures | None = None

@@ -18,6 +18,9 @@ from bench.cli.gate import gate
 from bench.cli.judge import check, compare, summarize
 from bench.cli.machine import env, selftest
 from bench.cli.measure import capacity, run
+from bench.cli.notebook import notebook
+from bench.cli.page import report
+from bench.cli.plot import plot
 from bench.cli.quality import quality
 from bench.cli.simulation import fit, simulate
 from bench.errors import BenchError
@@ -38,6 +41,9 @@ for command in (
     check,
     summarize,
     compare,
+    report,
+    plot,
+    notebook,
     quality,
     ab,
     select,

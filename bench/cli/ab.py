@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
+from bench.cli.answer import answering
 from bench.cli.measure import resumable
-from bench.cli.show import new_console
-from bench.units import MINUTE_S
+from bench.cli.show import new_console, say_plan
 
-TO_SHOW = {"path", "resume", "extend", "fail_on", "markdown", "quiet"}
+TO_SHOW = {"path", "resume", "extend", "fail_on", "markdown", "quiet", "as_json"}
 """What may be said of a replay that is recorded already."""
 
 
@@ -67,7 +67,8 @@ def ab(
         AbFailOn | None, typer.Option(help="Exit with 1 at this result or a worse one.")
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but warnings and errors.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="End with one JSON document instead.")] = False,
 ) -> None:
     """Replay one seeded trace on two systems in turn: rollout, extend, hold or reject.
 
@@ -79,44 +80,52 @@ def ab(
     from bench.run.ab_plan import Asked, plan_in_words, prepare
     from bench.run.experiment import reopen
 
-    if sum(given is not None for given in (path, resume, extend)) != 1:
-        raise typer.BadParameter("give one of an experiment file or run folder, --resume RUN, --extend RUN")
-    failures: list[str] = []
-    folder = resume or extend or path
-    assert folder is not None
-    if folder.is_dir():
-        _refuse_planning(context, {"pairs"} if extend is not None else set())
-    if extend is not None and pairs is None:
-        raise typer.BadParameter("--extend needs --pairs: how many more")
-    if folder != path:
-        failures = _replay(reopen(folder), folder, go_on(folder, pairs or 0), quiet=quiet)
-    elif not folder.is_dir():
-        asked = Asked(
-            baseline=baseline,
-            candidate=candidate,
-            metric=metric_called(metric),
-            mde_pct=mde,
-            power=power,
-            tolerated_pct=tolerate,
-            pairs=8 if pairs is None else pairs,
-            most_pairs=max_pairs,
-            segment_s=segment_s,
-            rate_rps=rate,
-            model_id=model,
-        )
-        parts, plan = prepare(folder, asked)
-        _say(plan_in_words(plan))
-        if like is not None:
-            _say_detectable(like, plan)
-        folder = start(parts, plan, results)
-        failures = _replay(parts, folder, plan, quiet=quiet)
-    replay = replay_of(folder)
-    _show(replay, markdown=markdown)
-    for failure in failures:
-        _say(failure)
-    if replay.result.decision == "extend" and (how := _more_pairs(replay, folder)):
-        _say(f"add pairs with: bench ab {how}")
-    raise typer.Exit(_exit_code(replay, failures, fail_on))
+    with answering("ab", as_json=as_json) as answer:
+        if sum(given is not None for given in (path, resume, extend)) != 1:
+            raise typer.BadParameter(
+                "give one of an experiment file or run folder, --resume RUN, --extend RUN"
+            )
+        failures: list[str] = []
+        folder = resume or extend or path
+        assert folder is not None
+        if folder.is_dir():
+            answer["run_folder"] = str(folder)
+            _refuse_planning(context, {"pairs"} if extend is not None else set())
+        if extend is not None and pairs is None:
+            raise typer.BadParameter("--extend needs --pairs: how many more")
+        if folder != path:
+            failures = _replay(reopen(folder), folder, go_on(folder, pairs or 0), quiet=quiet)
+        elif not folder.is_dir():
+            asked = Asked(
+                baseline=baseline,
+                candidate=candidate,
+                metric=metric_called(metric),
+                mde_pct=mde,
+                power=power,
+                tolerated_pct=tolerate,
+                pairs=8 if pairs is None else pairs,
+                most_pairs=max_pairs,
+                segment_s=segment_s,
+                rate_rps=rate,
+                model_id=model,
+            )
+            parts, plan = prepare(folder, asked)
+            _say(plan_in_words(plan))
+            if like is not None:
+                _say_detectable(like, plan)
+            folder = start(parts, plan, results)
+            answer["run_folder"] = str(folder)
+            failures = _replay(parts, folder, plan, quiet=quiet)
+        replay = replay_of(folder)
+        answer["failures"] = failures
+        answer |= {"plan": replay.plan, "evidence": replay.evidence, "result": replay.result}
+        if not as_json:
+            _show(replay, markdown=markdown)
+        for failure in failures:
+            _say(failure)
+        if replay.result.decision == "extend" and (how := _more_pairs(replay, folder)):
+            _say(f"add pairs with: bench ab {how}")
+        raise typer.Exit(_exit_code(replay, failures, fail_on))
 
 
 def _more_pairs(replay: Any, folder: Path) -> str:
@@ -157,12 +166,11 @@ def _replay(parts: Any, folder: Path, plan: Any, *, quiet: bool) -> list[str]:
     from bench.run.ab import run
     from bench.run.experiment import planned_s
 
-    console = new_console(stderr=True)
+    console = new_console(stderr=True, quiet=quiet)
     plan_s = planned_s(parts, most=plan.asked)
-    console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{len(plan_s)} jobs, {sum(plan_s.values()) / MINUTE_S:.1f} minutes plus loading and drain")
+    say_plan(console, folder, plan_s)
     with RunProgress(console, planned_s=plan_s, quiet=quiet) as progress:
-        return resumable(lambda: run(parts, folder, plan, progress.watch, _say), f"ab --resume {folder}")
+        return resumable(lambda: run(parts, folder, plan, progress.watcher, _say), f"ab --resume {folder}")
 
 
 def _say_detectable(like: Path, plan: Any) -> None:

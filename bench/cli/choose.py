@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from bench.cli.answer import answering
 from bench.cli.show import new_console
 
 if TYPE_CHECKING:
@@ -29,38 +30,37 @@ def select(
         list[str] | None, typer.Option(help="Compare although this differs, e.g. load (repeatable).")
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
     """Choose among the systems of one or more runs: their Pareto set, and the best that fits.
 
     METRIC is short (p95, throughput, memory, cost, energy, kl, …) or a row's full name. The experiment's own
     p95 objective and error rate hold unless --max states another. Exits with 1 where nothing fits.
     """
-    import msgspec
-
     from bench.analysis.pareto import pareto as pareto_set
     from bench.analysis.selection import select as choose
     from bench.analysis.shortnames import directed_metric
     from bench.report.selection import render_selection, selection_to_markdown
     from bench.run.catalogue import catalogue
 
-    stated = [*_constraints(at_most, "at most"), *_constraints(at_least, "at least")]
-    axes = [directed_metric(text) for text in pareto.split(",")] if pareto else []
-    objective = directed_metric(by) if by else None
-    found = catalogue(folders, allow_different or [])
-    named = {(limit.name, limit.bound) for limit in stated}
-    limits = [*stated, *(limit for limit in found.objectives if (limit.name, limit.bound) not in named)]
-    quality = found.terms.quality
-    front = pareto_set(found.systems, axes, quality=quality, material_pct=material)
-    selection = choose(found.systems, limits, objective, quality=quality, material_pct=material)
-    if as_json:
-        print(msgspec.json.encode({"pareto": front, "selection": selection, "doubts": found.doubts}).decode())
-    elif markdown:
-        print(selection_to_markdown(found.systems, front, selection, found.doubts), end="")
-    else:
-        new_console().print(render_selection(found.systems, front, selection, found.doubts))
-    if not selection.that("fits"):
-        raise typer.Exit(1)
+    with answering("select", as_json=as_json) as answer:
+        stated = [*_constraints(at_most, "at most"), *_constraints(at_least, "at least")]
+        axes = [directed_metric(text) for text in pareto.split(",")] if pareto else []
+        objective = directed_metric(by) if by else None
+        found = catalogue(folders, allow_different or [])
+        named = {(limit.name, limit.bound) for limit in stated}
+        limits = [*stated, *(limit for limit in found.objectives if (limit.name, limit.bound) not in named)]
+        quality = found.terms.quality
+        front = pareto_set(found.systems, axes, quality=quality, material_pct=material)
+        selection = choose(found.systems, limits, objective, quality=quality, material_pct=material)
+        if as_json:
+            answer |= {"pareto": front, "selection": selection, "doubts": found.doubts}
+        elif markdown:
+            print(selection_to_markdown(found.systems, front, selection, found.doubts), end="")
+        else:
+            new_console().print(render_selection(found.systems, front, selection, found.doubts))
+        if not selection.that("fits"):
+            raise typer.Exit(1)
 
 
 def _constraints(texts: list[str] | None, bound: Literal["at most", "at least"]) -> list[Constraint]:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from bench.cli.answer import answering
 from bench.cli.show import new_console
 
 
@@ -37,6 +38,7 @@ def gate(
         bool, typer.Option("--read-only", help="Judge, and leave the history as it is.")
     ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
     """Hold a run against the accepted baseline: did any system become worse, materially and to stay?
 
@@ -45,32 +47,36 @@ def gate(
     """
     from bench.analysis.shortnames import metric_called
     from bench.errors import ResultError
+    from bench.report.document import gate_document
     from bench.report.gate import gate_to_markdown, render_gate, sentence
     from bench.report.junit import gate_to_junit
     from bench.run.gate import GATED, Options
     from bench.run.gate import gate as judge
     from bench.store import write_atomically
 
-    options = Options(
-        history=history,
-        metrics=tuple(dict.fromkeys(map(metric_called, metric))) if metric else GATED,
-        material_pct=material,
-        accept=accept,
-        read_only=read_only,
-    )
-    report = judge([run, *(confirm or [])], options)
-    if markdown:
-        print(gate_to_markdown(report), end="")
-    else:
-        new_console().print(render_gate(report))
-    for system in report.systems:
-        for found in system.of("regressed"):
-            print(f"bench: {system.system}: {sentence(found, report)}", file=sys.stderr)
-    if junit is not None:
-        try:
-            write_atomically(junit, gate_to_junit(report))
-        except OSError as error:
-            raise ResultError(
-                f"{junit}: cannot be written ({error.strerror}); name another with --junit"
-            ) from error
-    raise typer.Exit(report.exit_code)
+    with answering("gate", as_json=as_json) as answer:
+        options = Options(
+            history=history,
+            metrics=tuple(dict.fromkeys(map(metric_called, metric))) if metric else GATED,
+            material_pct=material,
+            accept=accept,
+            read_only=read_only,
+        )
+        report = judge([run, *(confirm or [])], options)
+        if as_json:
+            answer |= gate_document(report)
+        elif markdown:
+            print(gate_to_markdown(report), end="")
+        else:
+            new_console().print(render_gate(report))
+        for system in report.systems:
+            for found in system.of("regressed"):
+                print(f"bench: {system.system}: {sentence(found, report)}", file=sys.stderr)
+        if junit is not None:
+            try:
+                write_atomically(junit, gate_to_junit(report))
+            except OSError as error:
+                raise ResultError(
+                    f"{junit}: cannot be written ({error.strerror}); name another with --junit"
+                ) from error
+        raise typer.Exit(report.exit_code)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from bench.cli.answer import answering
 from bench.cli.show import invalid_lines, rounds_lines, show_comparisons
 from bench.errors import BenchError
 
@@ -23,36 +24,58 @@ class FailOn(StrEnum):
 
 def check(
     configs: Annotated[list[Path], typer.Argument(help="Experiment files (TOML).")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
     """Validate experiment files without loading weights."""
     from bench.run.assemble import assemble
     from bench.run.preflight import warnings
 
     problems = []
-    for path in configs:
-        try:
-            parts = assemble(path)
-        except BenchError as error:
-            problems.append(error)
-            print(f"bench: {error}", file=sys.stderr)
-        else:
-            systems = ", ".join(parts.systems)
-            print(f"{path}: well formed ({parts.experiment.model.id}; {systems})")
-            for line in warnings(parts):
+    with answering("check", as_json=as_json) as answer:
+        files = answer["files"] = []
+        for path in configs:
+            try:
+                parts = assemble(path)
+            except BenchError as error:
+                problems.append(error)
+                files.append({"path": str(path), "well_formed": False, "why": str(error)})
+                print(f"bench: {error}", file=sys.stderr)
+                continue
+            found = warnings(parts)
+            files.append(
+                {
+                    "path": str(path),
+                    "well_formed": True,
+                    "model": parts.experiment.model.id,
+                    "systems": list(parts.systems),
+                    "warnings": found,
+                }
+            )
+            if not as_json:
+                print(f"{path}: well formed ({parts.experiment.model.id}; {', '.join(parts.systems)})")
+            for line in found:
                 print(f"bench: {path}: {line}", file=sys.stderr)
-    if problems:
-        raise typer.Exit(max(error.exit_code for error in problems))
+        if problems:
+            raise typer.Exit(max(error.exit_code for error in problems))
 
 
 def summarize(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="An experiment's run folder.")],
     out: Annotated[Path | None, typer.Option(help="Where the CSVs go; default: the run folder.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
     """Rebuild the metrics CSVs of a run from its raw data."""
-    from bench.run.results import write_csvs
+    from bench.report.document import systems_document
+    from bench.run.results import metric_sets, write_csvs
 
-    for path in write_csvs(folder, out or folder):
-        print(path)
+    with answering("summarize", as_json=as_json) as answer:
+        written = write_csvs(folder, out or folder)
+        if as_json:
+            answer |= {"run_folder": str(folder), "csvs": [str(path) for path in written]}
+            answer["systems"] = systems_document(metric_sets(folder))
+            return
+        for path in written:
+            print(path)
 
 
 def compare(
@@ -73,6 +96,7 @@ def compare(
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Show every metric, not the headline only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
     """Compare two results: changes, cost, energy and CO2e a day, tradeoffs, verdict.
 
@@ -80,6 +104,7 @@ def compare(
 
     Volume, grid and objective are a run's own unless they are stated; bare CSVs take the defaults.
     """
+    from bench.report.document import comparisons_document, systems_document
     from bench.run.judging import Override, judge_experiment, judge_paths
     from bench.run.results import metric_sets
 
@@ -87,17 +112,23 @@ def compare(
         requests_per_day=requests_per_day, kg_co2e_per_kwh=kg_co2e_per_kwh, p95_latency_ms=p95_latency_ms
     )
     allowed = allow_different or []
-    sets = None
-    if optimized is None:
-        results = judge_experiment(baseline, override, allowed)
-        sets = metric_sets(baseline)
-    else:
-        results = [judge_paths(baseline, optimized, override, allowed)]
-    show_comparisons(results, sets, markdown=markdown, every=every)
-    for line in [*(rounds_lines(baseline) if optimized is None else []), *invalid_lines(sets or {})]:
-        print(f"bench: {line}", file=sys.stderr)
-    if fail_on and any(_fails(result.verdict.decision, fail_on) for result in results):
-        raise typer.Exit(1)
+    with answering("compare", as_json=as_json) as answer:
+        sets: dict[str, Any] | None = None
+        if optimized is None:
+            results = judge_experiment(baseline, override, allowed)
+            sets = metric_sets(baseline)
+        else:
+            results = [judge_paths(baseline, optimized, override, allowed)]
+        invalid, rounds = invalid_lines(sets or {}), rounds_lines(baseline) if optimized is None else []
+        answer |= {"run_folder": None if sets is None else str(baseline), "invalid": invalid}
+        answer |= {"rounds": rounds, "comparisons": comparisons_document(results)}
+        answer["systems"] = None if sets is None else systems_document(sets)
+        if not as_json:
+            show_comparisons(results, sets, markdown=markdown, every=every)
+        for line in [*rounds, *invalid]:
+            print(f"bench: {line}", file=sys.stderr)
+        if fail_on and any(_fails(result.verdict.decision, fail_on) for result in results):
+            raise typer.Exit(1)
 
 
 def _fails(decision: str, fail_on: FailOn) -> bool:

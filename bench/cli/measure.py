@@ -9,9 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.show import invalid_lines, new_console, rounds_lines, show_comparisons
+from bench.cli.answer import Answer, answering
+from bench.cli.page import page_of_run
+from bench.cli.show import invalid_lines, new_console, rounds_lines, say_plan, show_comparisons
 from bench.errors import BenchError
-from bench.units import MINUTE_S
 
 
 def run(
@@ -27,69 +28,80 @@ def run(
     allow_shared: Annotated[
         bool, typer.Option("--allow-shared", help="Measure on a GPU that others use, too.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but warnings and errors.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Show every metric, not the headline only.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="End with one JSON document instead.")] = False,
 ) -> None:
     """Measure an experiment: run folders, the two CSVs, the comparison and the verdict."""
+    from bench.run.ab import refuse_replay
     from bench.run.assemble import assemble
     from bench.run.experiment import new_folder, reopen
 
-    if (config is None) == (resume is None):
-        raise typer.BadParameter("give either an experiment file or --resume FOLDER")
-    if resume is not None:
-        if model is not None or rate is not None or allow_shared:
-            raise typer.BadParameter("a resumed run keeps its model, its load and its GPU; start a new one")
-        parts, folder = reopen(resume), resume
-        results = results or folder.resolve().parents[2]  # results/runs/CONFIG/STAMP
-    else:
-        assert config is not None
-        results = results or Path("results")
-        parts = assemble(config, model_id=model, rate_rps=rate, allow_shared=allow_shared)
-        folder = new_folder(parts, results)
-    raise typer.Exit(_run(parts, folder, results, quiet=quiet, every=every))
+    with answering("run", as_json=as_json) as answer:
+        if (config is None) == (resume is None):
+            raise typer.BadParameter("give either an experiment file or --resume FOLDER")
+        if resume is not None:
+            if model is not None or rate is not None or allow_shared:
+                raise typer.BadParameter(
+                    "a resumed run keeps its model, its load and its GPU; start a new one"
+                )
+            refuse_replay(resume)
+            parts, folder = reopen(resume), resume
+            results = results or folder.resolve().parents[2]  # results/runs/CONFIG/STAMP
+        else:
+            assert config is not None
+            results = results or Path("results")
+            parts = assemble(config, model_id=model, rate_rps=rate, allow_shared=allow_shared)
+            folder = new_folder(parts, results)
+        answer["run_folder"] = str(folder)
+        raise typer.Exit(_run(parts, folder, results, answer, quiet=quiet, every=every, table=not as_json))
 
 
-def _run(parts: Any, folder: Path, results: Path, *, quiet: bool, every: bool) -> int:
+def _run(
+    parts: Any, folder: Path, results: Path, answer: Answer, *, quiet: bool, every: bool, table: bool
+) -> int:
     """Run what is not complete, write the CSVs, show the comparison; return the exit code."""
+    from bench.report.document import comparisons_document, systems_document
     from bench.report.progress import RunProgress
     from bench.run.experiment import planned_s, run_experiment
     from bench.run.judging import judge_experiment
     from bench.run.preflight import warnings
     from bench.run.results import metric_sets, write_csvs
 
-    console = new_console(stderr=True)
-    plan_s = planned_s(parts)
-    console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
+    console = new_console(stderr=True, quiet=quiet)
+    plan_s, at_most = planned_s(parts), parts.experiment.protocol.stop == "decided"
+    say_plan(console, folder, plan_s, at_most=at_most)
     for line in warnings(parts):
-        print(f"bench: {line}", file=sys.stderr)
-    most = "at most " if parts.experiment.protocol.stop == "decided" else ""
-    minutes = sum(plan_s.values()) / MINUTE_S
-    console.print(f"{most}{len(plan_s)} jobs, {most}{minutes:.1f} minutes plus loading and drain")
-    with RunProgress(console, planned_s=plan_s, quiet=quiet) as progress:
-        failures = resumable(lambda: run_experiment(parts, folder, progress.watch), f"run --resume {folder}")
-    sets = metric_sets(folder)
-    invalid = invalid_lines(sets)
+        _say(line)
+    with RunProgress(console, planned_s=plan_s, quiet=quiet, at_most=at_most) as progress:
+        failures = resumable(
+            lambda: run_experiment(parts, folder, progress.watcher), f"run --resume {folder}"
+        )
+    sets, judged = metric_sets(folder), judge_experiment(folder)
+    invalid, overloaded = invalid_lines(sets), _overloaded(sets)
     written = write_csvs(folder, folder)
     if not invalid:  # else the last good pair stays where readers look, and this run's are in its folder
         written = write_csvs(folder, results)
-    for path in written:
+    pages = page_of_run(folder, None if invalid else results)
+    for path in [*written, *pages]:
         console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+    answer |= {"csvs": [str(path) for path in written], "failures": failures, "invalid": invalid}
+    answer |= {"pages": [str(path) for path in pages], "overloaded": overloaded}
+    answer["rounds"] = rounds_lines(folder)
+    answer |= {"systems": systems_document(sets), "comparisons": comparisons_document(judged)}
     for failure in failures:
-        print(f"bench: {failure}", file=sys.stderr)
-    show_comparisons(judge_experiment(folder), sets, every=every)
+        _say(failure)
+    if table:
+        show_comparisons(judged, sets, every=every, quiet=quiet)
+    lines = [*rounds_lines(folder), *overloaded]
     if len(parts.systems) == 1:
-        print(
-            "bench: one system only, so there is nothing to compare; its figures are in the CSV",
-            file=sys.stderr,
-        )
-    for line in [*rounds_lines(folder), *_overloaded(sets)]:
-        print(f"bench: {line}", file=sys.stderr)
+        lines.insert(0, "one system only, so there is nothing to compare; its figures are in the CSV")
     if failures:
-        print(f"bench: go on with: bench run --resume {folder}", file=sys.stderr)
-    for line in invalid:
-        print(f"bench: {line}", file=sys.stderr)
+        lines.append(f"go on with: bench run --resume {folder}")
     if invalid:
-        print(f"bench: the CSVs in {results} were left as they were; start a new run", file=sys.stderr)
+        lines += [*invalid, f"the CSVs in {results} were left as they were; start a new run"]
+    for line in lines:
+        _say(line)
     return 3 if failures or invalid else 0
 
 
@@ -104,62 +116,76 @@ def capacity(
         bool, typer.Option("--allow-shared", help="Measure on a GPU that others use, too.")
     ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but warnings and errors.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="End with one JSON document instead.")] = False,
 ) -> None:
     """Search the highest steady rate at which the objectives hold and the queue is stable.
 
     Of a run folder the recorded search is shown again, with the whole curve of latency against rate.
     """
-    from bench.report.capacity import capacity_to_markdown, render_capacity
+    from bench.report.document import capacities_document
+    from bench.run.ab import refuse_replay
     from bench.run.assemble import assemble
     from bench.run.experiment import new_folder, reopen
     from bench.run.results import capacities
 
-    if (path is None) == (resume is None):
-        raise typer.BadParameter("give either an experiment file or run folder, or --resume FOLDER")
-    failures: list[str] = []
-    folder = resume or path
-    assert folder is not None
-    if resume is not None:
-        failures = _search(reopen(resume), resume, quiet=quiet)
-    elif not folder.is_dir():
-        parts = assemble(folder, model_id=model, allow_shared=allow_shared, search=True)
-        folder = new_folder(parts, results)
-        failures = _search(parts, folder, quiet=quiet)
-    for failure in failures:
-        print(f"bench: {failure}", file=sys.stderr)
-    try:
-        found_by_system = capacities(folder)
-    except BenchError:
-        if failures:  # they say more than that nothing was found
-            raise typer.Exit(3) from None
-        raise
-    for system, found in found_by_system.items():
-        if markdown:
-            print(capacity_to_markdown(system, found))
-        else:
-            new_console().print(render_capacity(system, found))
-    if failures:
-        print(f"bench: go on with: bench capacity --resume {folder}", file=sys.stderr)
-        raise typer.Exit(3)
+    with answering("capacity", as_json=as_json) as answer:
+        if (path is None) == (resume is None):
+            raise typer.BadParameter("give either an experiment file or run folder, or --resume FOLDER")
+        failures: list[str] = []
+        folder = resume or path
+        assert folder is not None
+        if resume is not None:
+            refuse_replay(resume)
+            failures = _search(reopen(resume), resume, answer, quiet=quiet)
+        elif not folder.is_dir():
+            parts = assemble(folder, model_id=model, allow_shared=allow_shared, search=True)
+            folder = new_folder(parts, results)
+            failures = _search(parts, folder, answer, quiet=quiet)
+        answer |= {"run_folder": str(folder), "failures": failures}
+        for failure in failures:
+            _say(failure)
+        try:
+            found = capacities(folder)
+        except BenchError:
+            if failures:  # they say more than that nothing was found
+                raise typer.Exit(3) from None
+            raise
+        answer["systems"] = capacities_document(found)
+        if not as_json:
+            _show_capacities(found, markdown=markdown)
+        if failures:
+            _say(f"go on with: bench capacity --resume {folder}")
+            raise typer.Exit(3)
 
 
-def _search(parts: Any, folder: Path, *, quiet: bool) -> list[str]:
+def _search(parts: Any, folder: Path, answer: Answer, *, quiet: bool) -> list[str]:
     """Search every capacity that is not known yet; return a line for each job that failed."""
     from bench.report.progress import RunProgress
     from bench.run.experiment import planned_s, run_experiment
     from bench.run.preflight import warnings
 
-    console = new_console(stderr=True)
-    console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
-    for line in warnings(parts):
-        print(f"bench: {line}", file=sys.stderr)
+    answer["run_folder"] = str(folder)
+    console = new_console(stderr=True, quiet=quiet)
     plan_s = planned_s(parts, capacity_only=True)
+    say_plan(console, folder, plan_s)
+    for line in warnings(parts):
+        _say(line)
     with RunProgress(console, planned_s=plan_s, quiet=quiet) as progress:
         return resumable(
-            lambda: run_experiment(parts, folder, progress.watch, capacity_only=True),
+            lambda: run_experiment(parts, folder, progress.watcher, capacity_only=True),
             f"capacity --resume {folder}",
         )
+
+
+def _show_capacities(found: Mapping[str, Any], *, markdown: bool) -> None:
+    from bench.report.capacity import capacity_to_markdown, render_capacity
+
+    for system, each in found.items():
+        if markdown:
+            print(capacity_to_markdown(system, each))
+        else:
+            new_console().print(render_capacity(system, each))
 
 
 def resumable(work: Callable[[], list[str]], command: str) -> list[str]:
@@ -176,3 +202,7 @@ def _overloaded(sets: Mapping[str, Any]) -> list[str]:
     """Return a line for each system that cannot carry the common rate: it has no latency to show."""
     why = {name: system.values["p50_latency_ms"].note for name, system in sets.items() if system.saturated}
     return [f"{name}: {note}; measure at a lower rate (--rate)" for name, note in why.items()]
+
+
+def _say(line: str) -> None:
+    print(f"bench: {line}", file=sys.stderr)

@@ -7,13 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.units import MINUTE_S
+
 
 def show_comparisons(
-    results: list[Any], sets: Mapping[str, Any] | None = None, *, markdown: bool = False, every: bool
+    results: list[Any],
+    sets: Mapping[str, Any] | None = None,
+    *,
+    markdown: bool = False,
+    every: bool,
+    quiet: bool = False,
 ) -> None:
     """Print each comparison; of more than two systems `sets` in one table instead, unless `every`.
 
-    Where these hold full factorials, what each change did follows the table.
+    Where these hold full factorials, what each change did follows the table; then, unless `quiet`, how to see
+    more.
     """
     from bench.analysis.factorial import factorials
     from bench.report.factorial import factorial_to_markdown, render_factorial
@@ -41,6 +49,8 @@ def show_comparisons(
                 print(f"\n{text}", end="\n" if every else "")
             else:
                 new_console().print(render_factorial(factorial, every=every, in_words=in_words))
+        if not every and quiet:
+            return
         if not every:
             print("bench: each pair in full: --all, or bench compare RUN/SYSTEM RUN/SYSTEM", file=sys.stderr)
             return
@@ -51,11 +61,20 @@ def show_comparisons(
             new_console().print(render_comparison(result.comparison, result.verdict, every=every))
 
 
-def new_console(*, stderr: bool = False) -> Any:
-    """Return a rich console on stdout, or on stderr."""
+def new_console(*, stderr: bool = False, quiet: bool = False) -> Any:
+    """Return a rich console on stdout, or on stderr; a `quiet` one says nothing."""
     from rich.console import Console
 
-    return Console(stderr=stderr)
+    return Console(stderr=stderr, quiet=quiet)
+
+
+def say_plan(console: Any, folder: Path, planned_s: Mapping[str, float], *, at_most: bool = False) -> None:
+    """Say where a run goes and what it consists of."""
+    most = "at most " if at_most else ""
+    minutes = sum(planned_s.values()) / MINUTE_S
+    console.print(f"run folder: {folder}", markup=False, highlight=False, soft_wrap=True)
+    plan = f"{most}{len(planned_s)} jobs, {most}{minutes:.1f} minutes of traffic"
+    console.print(f"{plan}, plus loading, quality and drain", highlight=False, soft_wrap=True)
 
 
 def invalid_lines(sets: Mapping[str, Any]) -> list[str]:

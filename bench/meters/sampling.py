@@ -30,6 +30,8 @@ STALL_PERIODS = 5
 """A read that lasts for so many periods …"""
 MIN_STALL_S = 1.0
 """… and at least this long has stalled."""
+STALE_S = 5.0
+"""A reading that is older says nothing about now."""
 _AFTER_LIMIT_S = 0.75
 _CALIBRATION_SLACK_S = 1.0
 
@@ -51,6 +53,7 @@ class Sampler:
         self._clock, self._period_s, self._join_timeout_s = clock, period_s, join_timeout_s
         self._samples: list[Sample] = []
         self._read_s: list[float] = []
+        self._latest: dict[str, Sample] = {}
         self._skipped = 0
         self._failures: dict[str, MeterFailure] = {}
         self._fields: dict[str, set[str]] = {name: set() for name in meters}
@@ -129,6 +132,11 @@ class Sampler:
             if sample.field == field:
                 found.append(sample.value)
         return found[::-1]
+
+    def latest(self, field: str) -> Sample | None:
+        """Return the newest sample of `field`; None where there is none, or it is no longer true."""
+        sample = self._latest.get(field)
+        return sample if sample and self._clock.now_s() - sample.t_s <= STALE_S else None
 
     def check(self) -> None:
         """Raise GpuLost when a GPU was lost: no figure of this run would mean anything."""
@@ -274,7 +282,9 @@ class Sampler:
         self._read_s.append(read_s)
         for field, value, gpu_uuid in readings:
             self._fields[part.name].add(field)
-            self._samples.append(Sample(t_s=t_s, read_s=read_s, field=field, value=value, gpu_uuid=gpu_uuid))
+            sample = Sample(t_s=t_s, read_s=read_s, field=field, value=value, gpu_uuid=gpu_uuid)
+            self._samples.append(sample)
+            self._latest[field] = sample
 
     def _fail(self, name: str, kind: FailureKind, t_s: float, error: str) -> None:
         self._failures[name] = MeterFailure(meter=name, kind=kind, t_s=t_s, error=error)

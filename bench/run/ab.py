@@ -41,10 +41,10 @@ from bench.records import Event, Run
 from bench.run.ab_plan import COMPARED
 from bench.run.assemble import Parts
 from bench.run.experiment import new_folder, run_experiment
-from bench.run.results import experiment_of, system_runs, terms_of
+from bench.run.results import experiment_of, resume_command, system_runs, terms_of
 from bench.run.rounds import Seen
 
-PLAN_FILE = "ab.json"
+PLAN_FILE = store.REPLAY_FILE
 PERCENTILES = {"p50_latency_ms": 0.5, "p95_latency_ms": 0.95}
 """Of the metrics that are compared, those that are infinite where so many requests fail."""
 
@@ -98,8 +98,21 @@ def read_plan(folder: Path) -> Plan:
         raise ResultError(f"{path}: cannot be read ({error}); restore it, or run again") from error
 
 
+def refuse_replay(folder: Path) -> None:
+    """Raise ResultError where `folder` is a replay, which goes on by its own plan.
+
+    As an ordinary run its segments would be made again, those that crashed, too.
+    """
+    if (folder / PLAN_FILE).is_file():
+        raise ResultError(f"{folder}: is an A/B replay; go on with: bench {resume_command(folder)}")
+
+
 def run(
-    parts: Parts, folder: Path, plan: Plan, watch: Callable[[Event], None], say: Callable[[str], None]
+    parts: Parts,
+    folder: Path,
+    plan: Plan,
+    watch: Callable[[Event], None] | None,
+    say: Callable[[str], None],
 ) -> list[str]:
     """Replay every segment that is asked for and not recorded; return a line per job that failed.
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from bench.records import Interval, Request
+from bench.records import Figures, Interval, Request
 from bench.run.drive import POLL_S, Drive, Emit, Subject, endless, raise_if_dead, serving
 from bench.run.ends import Ends
 from bench.run.window import WarmUp
@@ -47,7 +47,7 @@ def drive_closed(
         while not warm and clock.now_s() < start_s + longest_s:
             crowd.go_on(clock.now_s() + POLL_S)
             elapsed_s = clock.now_s() - start_s
-            emit("warm-up", min(elapsed_s, longest_s), longest_s, crowd.ends.figures(), 0.0)
+            emit("warm-up", min(elapsed_s, longest_s), longest_s, done=0.0, figures=crowd.so_far)
             warm = elapsed_s >= protocol.warmup_s and crowd.ends.is_steady()
         took_s, n = clock.now_s() - start_s, len(crowd.ends.tickets)
         took = WarmUp(converged=warm and longest_s > 0, took_s=took_s, n=n)
@@ -78,7 +78,8 @@ def _score(drive: Drive, subject: Subject, emit: Emit, crowd: _Crowd) -> None:
         crowd.go_on(min(now_s + POLL_S, *edges) if edges else now_s + POLL_S)
         phase, elapsed_s = "window" if now_s < window.end_s else "drain", now_s - start_s
         shown_s = min(elapsed_s, protocol.window_s)
-        emit(phase, shown_s, protocol.window_s, crowd.ends.figures(), shown_s / protocol.window_s)
+        done = shown_s / protocol.window_s
+        emit(phase, shown_s, protocol.window_s, done=done, figures=crowd.so_far)
     drive.facts["due_in_window"] = sum(_is_in(ticket, window) for ticket in drive.tickets)
 
 
@@ -118,6 +119,11 @@ class _Crowd:
         self.ends.look()
         raise_if_dead(self.server)
         self.subject.observe().check()
+
+    def so_far(self) -> Figures:
+        """Return what a person wants to see; the clients have no rate of their own."""
+        server = self.server
+        return self.ends.so_far(self.subject.clock.now_s(), queued=server.n_waiting, running=server.n_running)
 
     def settle(self) -> None:
         """Wait until what runs has ended; nobody sends again."""

@@ -19,9 +19,10 @@ import msgspec
 from bench.clock import Clock
 from bench.errors import RunFailed
 from bench.protocols import Engine, Policy, Vocabulary
-from bench.records import Completion, Interval, Probe, Request
+from bench.records import Completion, Figures, Generation, Interval, Probe, Request
 from bench.run.assemble import Parts
 from bench.run.observe import Observer
+from bench.run.sofar import Recent
 from bench.serving.outcomes import given_up
 from bench.serving.queue import Ticket
 from bench.serving.server import Server
@@ -46,8 +47,12 @@ class Emit(Protocol):
         total_s: float | None = None,
         detail: str = "",
         done: float | None = None,
+        figures: Callable[[], Figures] | None = None,
     ) -> None:
-        """Report; `done` is the share of the whole job, where the phase is only a part of it."""
+        """Report; `done` is the share of the whole job, where the phase is only a part of it.
+
+        `figures` is called only when somebody is told: a few times a second at most, however often this is.
+        """
         ...
 
 
@@ -171,7 +176,7 @@ def drive_offline(drive: Drive, subject: Subject, emit: Emit) -> None:
                     raise RunFailed(f"request after request failed, at last with: {ended.completion().error}")
                 drive.tickets.append(server.submit(next(requests), answered.put))
             elapsed_s = clock.now_s() - started_s
-            emit("offline", min(elapsed_s, total_s), total_s, f"{ends.n} done")
+            emit("offline", min(elapsed_s, total_s), total_s, figures=lambda: ends.so_far(clock, server))
         server.close()
     started_s, ended_s = ends.whole_s[0], ends.whole_s[-1]
     drive.facts |= {"offline_started_s": started_s, "offline_ended_s": ended_s}
@@ -197,15 +202,21 @@ class _Ends:
 
     warm_s: float
     n: int = 0
+    n_failed: int = 0
     failed_in_a_row: int = 0
+    tokens: int = 0
     _moments_s: list[float] = field(default_factory=list)
     _batch: int | None = None
+    _recent_tokens: Recent = field(default_factory=Recent)
 
     def note(self, ticket: Ticket) -> None:
         """Take in an answered request."""
         self.n += 1
         done_s = ticket.done_s
         self.failed_in_a_row = self.failed_in_a_row + 1 if done_s is None else 0
+        self.n_failed += done_s is None
+        if isinstance(ticket.end, Generation):
+            self.tokens += len(ticket.end.token_ids)
         if done_s is None or done_s < self.warm_s or ticket.batch is None:
             return
         if self._moments_s and ticket.batch.id == self._batch:
@@ -213,6 +224,16 @@ class _Ends:
         else:
             self._moments_s.append(done_s)
         self._batch = ticket.batch.id
+
+    def so_far(self, clock: Clock, server: Server) -> Figures:
+        """Return what a person wants to see; nobody waits for these requests, so they have no latency."""
+        return Figures(
+            completed=self.n,
+            failed=self.n_failed,
+            queued=server.n_waiting,
+            running=server.n_running,
+            tokens_per_s=self._recent_tokens.per_s(clock.now_s(), self.tokens),
+        )
 
     @property
     def whole_s(self) -> list[float]:

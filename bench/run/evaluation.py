@@ -28,6 +28,7 @@ def read_evaluation(
         return _of_one(folders[0], override or Override(), allow_different)
     merged = catalogue(folders, allow_different)
     terms = overridden(merged.terms, override or Override())
+    within = [name for name in allow_different if name != "terms"]  # those of one run are the same
     names = iter(merged.systems)
     systems: dict[str, SystemRuns] = {}
     sets: dict[str, MetricSet] = {}
@@ -45,7 +46,7 @@ def read_evaluation(
         }
         sets |= own
         baseline, *others = own.values()
-        pairs += [judge(baseline, other, terms, allow_different, others) for other in others]
+        pairs += [judge(baseline, other, terms, within, others) for other in others]
     return Evaluation(
         title=" and ".join(dict.fromkeys(store.read_experiment(folder).name for folder in folders)),
         systems=systems,

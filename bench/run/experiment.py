@@ -33,11 +33,13 @@ from bench.run.capacity import USUAL_PROBES
 from bench.run.job import run_job
 from bench.run.measure import REFERENCE_LOGITS
 from bench.run.plan import Job, capacity_job, offline_jobs, window_jobs
+from bench.run.results import resume_command
 from bench.run.rounds import Look, look_at_verdicts, run_rounds
 from bench.units import per_day_to_rps
 from bench.workload.load import FractionOfBaselineCapacity
 
-Watch = Callable[[Event], None]
+Watch = Callable[[Event], None] | None
+"""Is given the events of a run; None where nobody watches, and then no job tells anything."""
 
 
 class Interrupted(RunFailed):
@@ -191,7 +193,7 @@ def _require_search(baseline: SystemRuns, folder: Path, failures: Mapping[str, s
     if baseline.capacity is None and baseline.name not in failures:
         raise RunFailed(
             f"the search for the baseline's capacity failed, and the common rate is a fraction of it; try "
-            f'again: bench run --resume {folder}, or fix the rate with load = {{ kind = "rate", rps = … }}'
+            f'again: bench {resume_command(folder)}, or fix the rate with load = {{ kind = "rate", rps = … }}'
         )
 
 
@@ -212,12 +214,14 @@ def _ensure(job: Job, watch: Watch) -> str | None:
         shutil.rmtree(job.folder)
     failure = _execute(job, watch)
     if failure is None:
+        _tell(watch, job, "complete")
         return None
     folder = Path(job.experiment_folder)
     only_job = [path for path in folder.iterdir() if path.is_dir()] == [job.folder]
     if only_job and isinstance(failure, (NotAvailable, ConfigError)):
         shutil.rmtree(folder)
         raise failure
+    _tell(watch, job, "failed", str(failure))
     return f"{job.name} failed: {failure}"
 
 
@@ -225,7 +229,9 @@ def _execute(job: Job, watch: Watch) -> BenchError | None:
     """Run one job in a fresh process; return its error, None when its folder is complete."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=run_job, args=(job, sender), name=job.name)
+    process = context.Process(
+        target=run_job, args=(job, sender), kwargs={"watched": watch is not None}, name=job.name
+    )
     process.start()
     sender.close()
     try:
@@ -233,6 +239,7 @@ def _execute(job: Job, watch: Watch) -> BenchError | None:
             error = _follow(receiver, watch)
             process.join()
     except KeyboardInterrupt:
+        _tell(watch, job, "stopping", "writing what was measured")
         _stop(process)
         if not (job.folder / store.RUN_FILE).exists():
             _record_death(job, "interrupted, and ended before it could write what it had", "cancelled")
@@ -254,10 +261,17 @@ def _follow(receiver: Connection, watch: Watch) -> BenchError | None:
         except EOFError:
             return error
         if isinstance(message, Event):
-            watch(message)
+            if watch is not None:
+                watch(message)
         else:
             kind, text = message
             error = getattr(errors, kind, RunFailed)(text)
+
+
+def _tell(watch: Watch, job: Job, phase: str, detail: str = "") -> None:
+    """Tell what the parent alone knows of a job: how it ended."""
+    if watch is not None:
+        watch(Event(job=job.name, phase=phase, detail=detail, done=1.0))
 
 
 def _stop(process: multiprocessing.process.BaseProcess) -> None:

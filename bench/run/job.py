@@ -15,18 +15,18 @@ from pathlib import Path
 from types import FrameType
 
 from bench.errors import BenchError
-from bench.records import Event, RunStatus
-from bench.run.drive import Emit
+from bench.records import RunStatus
 from bench.run.measure import measure
 from bench.run.plan import Job
 from bench.run.recording import Recording, first_line
+from bench.run.telling import Teller
 
 
-def run_job(job: Job, events: Connection) -> None:
+def run_job(job: Job, events: Connection, *, watched: bool = True) -> None:
     """Measure `job` and write its folder; the entry point of the job's process.
 
-    Sends `Event`s through `events`, and `(exception name, message)` last if the job failed. The
-    process exits with 0 when the folder is complete and 1 otherwise.
+    Sends `Event`s through `events` where it is `watched`, and `(exception name, message)` last if the job
+    failed. The process exits with 0 when the folder is complete and 1 otherwise.
     """
     _interrupt_once()
     job.folder.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,9 @@ def run_job(job: Job, events: Connection) -> None:
     problem: tuple[str, str] | None = None
     try:
         try:
-            measure(job, recording, _reporter(job, events))
+            measure(
+                job, recording, Teller(job.name, events.send if watched else None, lambda: recording.sampler)
+            )
         finally:
             recording.stop_meters()
         status = "complete"
@@ -56,23 +58,6 @@ def run_job(job: Job, events: Connection) -> None:
     sys.stderr.flush()
     # Not sys.exit: an engine thread that was abandoned inside torch would abort the process on its way out.
     os._exit(0 if status == "complete" else 1)
-
-
-def _reporter(job: Job, events: Connection) -> Emit:
-    """Return what sends the job's progress to whoever watches."""
-
-    def emit(
-        phase: str,
-        elapsed_s: float = 0.0,
-        total_s: float | None = None,
-        detail: str = "",
-        done: float | None = None,
-    ) -> None:
-        events.send(
-            Event(job=job.name, phase=phase, elapsed_s=elapsed_s, total_s=total_s, detail=detail, done=done)
-        )
-
-    return emit
 
 
 def _interrupt_once() -> None:

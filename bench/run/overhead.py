@@ -2,8 +2,8 @@
 
 Up to four ways serve the same requests in the same batches: stock generation, where the engine stands for
 that; the engine in a plain loop; the harness, with queue, policy, loop, tickets and the sender of the open
-loop; and that with the sampler reading every meter. They take turns, and a pair are two ways of one round, so
-that a drift of the machine favours none.
+loop; and that with the sampler reading every meter and progress being told. They take turns, and a pair are
+two ways of one round, so that a drift of the machine favours none.
 
 The sender sends faster than the system serves, after a first burst: every batch is then as full as in a
 saturated run, while the sender sleeps, spins and competes for the interpreter as it does in a scored window.
@@ -29,6 +29,8 @@ from bench.meters.sampling import Sampler
 from bench.protocols import Engine, Meter, Policy
 from bench.records import Failure, Generation, Request
 from bench.run.drive import Emit
+from bench.run.ends import Ends
+from bench.run.telling import told_to_nobody
 from bench.serving.loop import EngineLoop
 from bench.serving.queue import RequestQueue, Ticket
 from bench.workload.pacing import Pacer
@@ -95,7 +97,12 @@ class Subject:
             "sampled": lambda: self.sampled(requests, rate_rps)[0],
         }
 
-    def served(self, requests: Sequence[Request], rate_rps: float) -> tuple[Trial, Plan]:
+    def served(
+        self,
+        requests: Sequence[Request],
+        rate_rps: float,
+        on_done: Callable[[Ticket], None] | None = None,
+    ) -> tuple[Trial, Plan]:
         """Serve `requests` through the harness: a first burst, the others at `rate_rps`."""
         gc.collect()
         queue = RequestQueue(self.clock, len(requests))
@@ -105,7 +112,7 @@ class Subject:
 
         def send(request: Request) -> None:
             nonlocal left
-            tickets.append(queue.submit(request))
+            tickets.append(queue.submit(request, on_done))
             left -= 1
             if not left:
                 queue.close()
@@ -131,11 +138,13 @@ class Subject:
         return _trial(tickets, took), _plan(tickets, joins=self.policy.joins)
 
     def sampled(self, requests: Sequence[Request], rate_rps: float) -> tuple[Trial, Plan]:
-        """Like `served`, with every meter read beside it; starting and stopping the sampler is not timed."""
+        """Like `served`, with every meter read and progress told beside it; starting these is not timed."""
         sampler = Sampler(self.meters, self.clock, self.period_s)
         sampler.start()
+        ends = Ends()
         try:
-            return self.served(requests, rate_rps)
+            with told_to_nobody(ends, sampler, self.clock):
+                return self.served(requests, rate_rps, ends.tickets.append)
         finally:
             self.log = sampler.stop()
 

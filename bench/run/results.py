@@ -16,7 +16,7 @@ from bench.analysis.capacity import Conclusion, conclusion_of
 from bench.analysis.carbon import intensity
 from bench.analysis.cost import Quote
 from bench.analysis.csvfile import Role, render
-from bench.analysis.metrics import metric_set
+from bench.analysis.metric_set import metric_set
 from bench.analysis.system import Assumed, Doubt, MetricSet, SystemRuns
 from bench.config import EXPECTATIONS, Expected, Experiment, Objectives, Quality
 from bench.errors import ResultError
@@ -188,9 +188,14 @@ def _with_unfinished(metrics: MetricSet, system: SystemRuns, expected: int, fold
     doubt = Doubt(
         key="unfinished",
         text=f"{system.name}: the run is unfinished, {ended} of {expected} jobs have ended",
-        remedy=f"bench run --resume {folder}",
+        remedy=f"bench {resume_command(folder)}",
     )
     return msgspec.structs.replace(metrics, doubts=(doubt, *metrics.doubts))
+
+
+def resume_command(folder: Path) -> str:
+    """Return the command of bench that goes on with a run folder."""
+    return f"{'ab' if (folder / store.REPLAY_FILE).is_file() else 'run'} --resume {folder}"
 
 
 def origin_of(folder: Path, system: str) -> str:

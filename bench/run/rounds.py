@@ -37,7 +37,7 @@ Ensure = Callable[[Job], str | None]
 
 
 def run_rounds(
-    folder: Path, jobs: Sequence[Job], ensure: Ensure, look: Look, watch: Callable[[Event], None]
+    folder: Path, jobs: Sequence[Job], ensure: Ensure, look: Look, watch: Callable[[Event], None] | None
 ) -> list[str]:
     """Run `jobs`, in order of their rounds, until a look says to stop; return a line per job that failed."""
     failures: list[str] = []
@@ -49,7 +49,9 @@ def run_rounds(
             continue
         if (seen := look(folder, number)) is None:
             continue
-        watch(Event(job=now[-1].name, phase="look", detail=f"{number} of {len(rounds)} rounds: {seen.why}"))
+        if watch is not None:
+            told = f"{number} of {len(rounds)} rounds: {seen.why}"
+            watch(Event(job=now[-1].name, phase="look", detail=told, done=1.0))
         if seen.stop or not later:
             write_rounds(
                 folder, store.Rounds(made=number, most=len(rounds), settled=seen.settled, why=seen.why)

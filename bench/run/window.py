@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from bench.records import Interval, Request
+from bench.records import Figures, Interval, Request
 from bench.run.drive import POLL_S, Drive, Emit, Subject, raise_if_dead, serving
 from bench.run.ends import Ends, QueueWatch
 from bench.serving.server import Server
@@ -168,11 +168,12 @@ class OpenLoop:
         flow.begin(start_s, longest_s)
         watch = QueueWatch(rate_rps, self._dispersion)
         warm, scored = False, None
+        n = len(flow.drawn)
         try:
             while not warm and scored is None and (now_s := clock.now_s()) < start_s + longest_s:
                 self._poll(flow, POLL_S)
                 elapsed_s = now_s - start_s
-                self._say("warm-up", elapsed_s, longest_s, flow, len(flow.drawn), (0.0, _WARMUP_SHARE))
+                self._say("warm-up", elapsed_s, longest_s, flow, (n, rate_rps), (0.0, _WARMUP_SHARE))
                 if elapsed_s >= protocol.warmup_s:
                     warm = flow.ends.is_steady()
                     if why := watch.look(elapsed_s, self._in_system, flow.ends.longest_service_s):
@@ -201,7 +202,9 @@ class OpenLoop:
                     edges.pop(0)
                 self._poll(flow, min(POLL_S, max(edges[0] - now_s, 0.001)) if edges else POLL_S)
                 phase = "window" if now_s < window.end_s else "drain"
-                self._say(phase, now_s - window.start_s, window_s, flow, due, (_WARMUP_SHARE, 1.0))
+                self._say(
+                    phase, now_s - window.start_s, window_s, flow, (due, rate_rps), (_WARMUP_SHARE, 1.0)
+                )
                 elapsed_s = now_s - window.start_s
                 if now_s < window.end_s and (
                     why := watch.look(elapsed_s, self._in_system, flow.ends.longest_service_s)
@@ -266,8 +269,26 @@ class OpenLoop:
         flow.ends.look()
 
     def _say(
-        self, phase: str, elapsed_s: float, total_s: float, flow: Flow, n: int, part: tuple[float, float]
+        self,
+        phase: str,
+        elapsed_s: float,
+        total_s: float,
+        flow: Flow,
+        asked: tuple[int, float],
+        part: tuple[float, float],
     ) -> None:
+        """Tell how far a schedule is, of so many requests at a rate, which is this `part` of the work."""
         elapsed_s = min(max(elapsed_s, 0.0), total_s)
         done = self.begun + self.share * (part[0] + (part[1] - part[0]) * elapsed_s / total_s)
-        self.emit(f"{self.label} {phase}".strip(), elapsed_s, total_s, flow.ends.figures(n), done)
+
+        def figures() -> Figures:
+            server, (due, rate_rps) = self.server, asked
+            return flow.ends.so_far(
+                self.subject.clock.now_s(),
+                rate_rps=rate_rps,
+                due=due,
+                queued=server.n_waiting,
+                running=server.n_running,
+            )
+
+        self.emit(f"{self.label} {phase}".strip(), elapsed_s, total_s, done=done, figures=figures)

@@ -51,6 +51,11 @@ class EngineLoop:
         self._ended_s, self._ended = _NEVER, 0
         self._busy_s = _NEVER
 
+    @property
+    def n_running(self) -> int:
+        """How many requests the engine holds; for any thread."""
+        return len(self._running)
+
     def run(self) -> None:
         """Serve until the inbox is closed and empty.
 

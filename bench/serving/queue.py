@@ -158,6 +158,11 @@ class RequestQueue:
         self.waiting: list[Ticket] = []
         self.draining = False
 
+    @property
+    def n_waiting(self) -> int:
+        """How many requests wait, seen by the engine or not yet; for any thread."""
+        return len(self._inbox) + len(self.waiting)
+
     def submit(self, request: Request, on_done: Callable[[Ticket], None] | None = None) -> Ticket:
         """Send a request, from any thread; never blocks and never raises.
 

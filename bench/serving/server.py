@@ -44,6 +44,16 @@ class Server:
         """The engine's facts; after the end, those from before it was closed."""
         return self._engine.facts if self._engine_facts is None else self._engine_facts
 
+    @property
+    def n_waiting(self) -> int:
+        """How many requests wait at this moment; for any thread."""
+        return self._queue.n_waiting
+
+    @property
+    def n_running(self) -> int:
+        """How many requests the engine holds at this moment; for any thread."""
+        return self._loop.n_running
+
     def start(self) -> None:
         """Start the engine thread, and return when the engine is prepared; raises what preparing raised.
 

@@ -28,7 +28,7 @@ class BucketBatching(WholeBatches, frozen=True):
     edges: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse impossible values."""
+        """Refuse a size below 1, a time below 0, edges that do not rise."""
         check_at_least(1, max_size=self.max_size)
         check_at_least(0, max_wait_ms=self.max_wait_ms)
         if self.edges is not None:

@@ -27,7 +27,7 @@ class ContinuousBatching(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     prefill_chunk: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse impossible values."""
+        """Refuse sizes, budgets and chunks below 1."""
         check_at_least(
             1,
             max_size=self.max_size,

@@ -22,7 +22,7 @@ SETTLE_LIMIT = 10
 
 
 class Deadline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The latency to keep, and how long a batch of n takes: `base_ms + per_request_ms × n`."""
+    """The latency to keep (`ms`, from the due time); a batch of n takes `base_ms + per_request_ms × n`."""
 
     ms: float
     base_ms: float
@@ -53,8 +53,8 @@ class DynamicBatching(WholeBatches, frozen=True):
       Every batch takes the oldest, so nobody waits for more batches than there are requests before it.
     - `settle_ms`: after a batch has ended its clients are expected back: the next one waits until they are,
       or until none has come for `settle_ms`. Otherwise clients that send when they are answered fall into
-      two cohorts that take turns for ever, in batches of half the size. It never waits beyond SETTLE_LIMIT
-      × `settle_ms` after the batch's end, and not at all where the engine has been idle for longer.
+      two cohorts that take turns for ever, in batches of half the size. It never waits beyond ten
+      times `settle_ms` after the batch's end, and not at all where the engine has been idle for longer.
     - `deadline`: go when waiting longer would make the oldest miss it, whatever the rules above say.
     """
 
@@ -67,7 +67,7 @@ class DynamicBatching(WholeBatches, frozen=True):
     deadline: Deadline | None = None
 
     def __post_init__(self) -> None:
-        """Refuse impossible values."""
+        """Refuse sizes and budgets below 1, times below 0, preferred sizes that do not rise to `max_size`."""
         check_at_least(
             1, max_size=self.max_size, max_batch_tokens=self.max_batch_tokens, look_ahead=self.look_ahead
         )

@@ -35,7 +35,7 @@ class StaticBatching(WholeBatches, frozen=True):
     size: int
 
     def __post_init__(self) -> None:
-        """Refuse impossible values."""
+        """Refuse a size below 1."""
         check_at_least(1, size=self.size)
 
     @property
