@@ -38,13 +38,16 @@ SCHEMA = 4
 
 RUN_FILE = "run.json"
 EXPERIMENT_FILE = "experiment.json"
+REPLAY_FILE = "ab.json"
+"""The plan of an A/B replay, in its run folder."""
 OUTPUTS_FILE = "outputs.parquet"
 
 
 class Rounds(msgspec.Struct, frozen=True, kw_only=True):
     """How many rounds of repeats were made of at most `most`, and why no more.
 
-    In a round every system is measured once. `settled` says whether more would have changed nothing.
+    In a round every system is measured once; `made` were, and `why` says what ended them. `settled` says
+    whether more would have changed nothing.
     """
 
     made: int
@@ -56,10 +59,11 @@ class Rounds(msgspec.Struct, frozen=True, kw_only=True):
 class ExperimentMeta(msgspec.Struct, frozen=True, kw_only=True):
     """`experiment.json`: what every job of the folder shares.
 
-    `config` is the experiment as resolved, `written` as it stood in the file. `price` and `rate_rps` are
-    filled in when the baseline's jobs have told the GPU and the capacity, so that a summary needs this folder
-    alone; `rate_note` says where the rate comes from. `rounds` is filled in when repeats that were looked at
-    as they went have ended; None where their number is fixed, or they go on.
+    `schema` is that of the folder, `name` the experiment's, `argv` the command; `provenance` has machine,
+    versions, commit and time. `config` is the experiment as resolved, `written` as it stood in `config_file`.
+    `price` and `rate_rps` are filled in when the baseline's jobs have told the GPU and the capacity, so that
+    a summary needs this folder alone; `rate_note` says where the rate comes from. `rounds` is filled in when
+    repeats that were looked at as they went have ended; None where their number is fixed, or they go on.
     """
 
     schema: int

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import re
-import shlex
 import subprocess
 from pathlib import Path
 
-from typer.testing import CliRunner
-
-from bench.cli import app
 from bench.run.results import write_csvs
 from tests.evidence import PAGE, page
 from tests.readme import README, ROOT, updated
@@ -51,29 +47,6 @@ def test_every_make_target_that_it_names_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"\bmake ([a-z]+)\b(?! present)", TEXT)) - {"present"}:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-
-
-def commands(text: str) -> dict[str, set[str]]:
-    """Return the options that a page gives each command of bench, in its examples and in its sentences."""
-    found: dict[str, set[str]] = {}
-    for line in re.findall(r"`(bench [^`]*)`|^(?:\.venv/bin/)?(bench [a-z][^#\n]*)", text, re.MULTILINE):
-        _, command, *words = shlex.split(" ".join(line))
-        found.setdefault(command, set()).update(word for word in words if word.startswith("--"))
-    return found
-
-
-def test_every_command_that_the_pages_name_exists_and_takes_the_options_that_they_give_it() -> None:
-    named: dict[str, set[str]] = {}
-    for page_path in (README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "results" / "README.md"):
-        for command, options in commands(page_path.read_text(encoding="utf-8")).items():
-            named.setdefault(command, set()).update(options)
-    assert {"run", "check", "compare", "capacity", "selftest", "summarize", "fit", "simulate", "env"} <= set(
-        named
-    )
-    for command, options in named.items():
-        done = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
-        assert done.exit_code == 0, f"bench {command}: {done.output}"
-        assert options <= set(re.findall(r"--[a-z][a-z-]*", done.output)), command
 
 
 def test_there_are_at_most_ten_documented_targets() -> None:

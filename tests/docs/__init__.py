@@ -1,0 +1,1 @@
+"""The documentation is executed: every block, every command, every link."""
