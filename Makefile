@@ -11,7 +11,7 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 pytho
             $(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $(p))))
 
 .DEFAULT_GOAL := help
-.PHONY: help bench test check compare summarize perf validate env clean
+.PHONY: help bench notebook test check compare summarize perf validate env clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## *' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -19,12 +19,16 @@ help:  ## list the targets
 bench: $(STAMP)  ## measure the experiment that fits this machine (CONFIG=…, MODEL=…)
 	$(BENCH) run $(CONFIG) $(if $(MODEL),--model "$(MODEL)") $(ARGS)
 
+notebook: $(STAMP)  ## measure (or take RUN=…), then execute the evaluation notebook to results/evaluation.html
+	$(if $(RUN),$(BENCH) summarize $(RUN) --out results,$(BENCH) run $(CONFIG) $(if $(MODEL),--model "$(MODEL)") $(ARGS))
+	$(BENCH) notebook results --html
+
 test: $(STAMP)  ## lint, types, layers and the test suite
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: $(STAMP)  ## validate every experiment file without loading weights
 	$(BENCH) check configs/*.toml
@@ -32,7 +36,7 @@ check: $(STAMP)  ## validate every experiment file without loading weights
 compare: $(STAMP)  ## compare the two CSVs under results/
 	$(BENCH) compare results/baseline_inference_metrics.csv results/optimized_inference_metrics.csv $(ARGS)
 
-summarize: $(STAMP)  ## rebuild the CSVs of a run folder from its raw data (RUN=…)
+summarize: $(STAMP)  # rebuild the CSVs of a run folder from its raw data (RUN=…)
 	@test -n "$(RUN)" || { echo "name a run folder: make summarize RUN=results/runs/…/…" >&2; exit 2; }
 	$(BENCH) summarize $(RUN) $(ARGS)
 

@@ -17,6 +17,8 @@ WORDS: dict[Binding, str] = {
     "queue": "a queue that grows without end",
 }
 """What binds, as a sentence calls it."""
+CALLED = "capacity: "
+"""How a note begins, which in a CSV stands beside other metrics."""
 
 
 def answered(trials: Sequence[Trial], found: Boundary | None, source: Source, tolerance: float) -> Value:
@@ -55,7 +57,7 @@ def answered(trials: Sequence[Trial], found: Boundary | None, source: Source, to
     if found.one_draw:
         sure += ", as every draw of the requests was the same: others may differ by more"
     parts = [
-        "capacity: highest steady rate at which the objectives hold and the queue is stable",
+        f"{CALLED}highest steady rate at which the objectives hold and the queue is stable",
         f"{WORDS[found.binds]} binds",
         probes,
         sure,

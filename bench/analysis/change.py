@@ -18,6 +18,8 @@ from bench.analysis.stats import t_quantile
 from bench.records import Value
 from bench.units import PERCENT
 
+_FARTHEST = 300.0
+"""Logarithm of a ratio beyond which it may be no number any more times a figure."""
 Direction = Literal["better", "worse", "same", "unclear", "not resolved", "not comparable", "not judged"]
 
 
@@ -83,7 +85,7 @@ def _interval(baseline: Value, optimized: Value) -> tuple[float, float] | None:
     if old is None or new is None:
         return None
     ratio = log_contrast((baseline, optimized), (-1.0, 1.0))
-    if ratio is not None and ratio.low is not None and ratio.high is not None:
+    if ratio is not None and ratio.low is not None and ratio.high is not None and ratio.high < _FARTHEST:
         return old * math.expm1(ratio.low), old * math.expm1(ratio.high)
     ends = _of_difference(baseline, optimized, new - old)
     if ends is None or min(old, new) <= 0:

@@ -25,6 +25,7 @@ from bench.analysis.recorded import (
     why_missing,
     window_of,
 )
+from bench.analysis.remembered import remembered
 from bench.records import Interval, Run
 
 RAPL_TICK_S = 0.002
@@ -40,6 +41,7 @@ DEFAULT_AVERAGE = PowerSensor(window_s=1.0, update_s=0.1)
 """Field 185 is a mean of 1 s (nvml.h) with a new value about every 100 ms (Yang et al., SC24)."""
 
 
+@remembered
 def metered(run: Run, window: Interval | None = None) -> list[Energy] | str:
     """Return each device's energy inside `window` (the run's own), or why the total is unknown.
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from bench.analysis.remembered import remembered
 from bench.analysis.stats import Array
 from bench.records import Interval, Run
 
@@ -110,6 +111,7 @@ def column(table: pa.Table, name: str) -> Array:
     return values
 
 
+@remembered
 def scored(run: Run) -> Scored:
     """Return the requests due inside the run's window."""
     import pyarrow.compute as pc
@@ -159,6 +161,7 @@ def served_between(run: Run, start_s: float, end_s: float) -> float:
     return float(np.where(took_s > 0, inside_s / np.where(took_s > 0, took_s, 1.0), at_once).sum())
 
 
+@remembered
 def series(run: Run, field: str) -> dict[str | None, Series]:
     """Return a telemetry field by GPU UUID (None for the host), ordered by time; {} when absent."""
     import pyarrow.compute as pc

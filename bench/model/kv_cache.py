@@ -32,7 +32,7 @@ class KvCache(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Auto(KvCache, frozen=True):
-    """The engine's own kind; `resolve` says which."""
+    """The engine's own kind: `dynamic`; with `compile` `static`; for `transformers-continuous` `paged`."""
 
 
 class Off(KvCache, frozen=True):
@@ -52,7 +52,7 @@ class Static(KvCache, frozen=True):
 
 
 class Quantized(KvCache, frozen=True):
-    """Old tokens in few bits.
+    """Old tokens in few bits, by one of three `backend`s.
 
     `fp8` has one scale per tensor and needs no package; that scale is shared by all rows of a batch, so that
     a request's tokens depend on its neighbours. `hqq` and `quanto` take `nbits`, the `group_size` of elements

@@ -12,6 +12,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from bench.analysis.answers import CALLED
 from bench.analysis.capacity import Conclusion
 from bench.analysis.numbers import shown
 from bench.analysis.trials import Trial
@@ -102,7 +103,7 @@ def _answer(found: Conclusion) -> list[str]:
         interval = ""
         if value.low is not None and value.high is not None:
             interval = f" ({shown(value.low)} to {shown(value.high)})"
-        lines = [f"Capacity: {shown(value.value)} requests/s{interval}; {value.note}."]
+        lines = [f"Capacity: {shown(value.value)} requests/s{interval}; {value.note.removeprefix(CALLED)}."]
     if found.invalid:
         lines.append(f"Of {len(found.curve)} probes {found.invalid} had an INVALID client and do not count.")
     stable = found.stable_rps

@@ -65,6 +65,7 @@ def _notes(result: SelfTest) -> Iterator[str]:
     )
     yield f"the harness is held against {result.bare}" + (_PARTS if len(result.costs) > 2 else "")
     yield "p95 is that of the time from admission to the answer, CPU the processor time of all threads"
+    yield "the sampler's cost includes that of telling progress, twice a second"
     yield _sampler(result)
     yield from _unresolved(result)
     yield _pacing(result)

@@ -67,7 +67,7 @@ class RequestsPerDay(_Open, frozen=True):
 
 
 class TraceRate(_Open, frozen=True):
-    """The mean rate of a whole trace, by default of that which the arrivals replay.
+    """The mean rate of a whole trace, that at `path`, by default the one which the arrivals replay.
 
     All repeats are offered this one rate. A window that holds a part of the trace is stretched to it: its
     gaps are the trace's in their proportions, in real time only where it holds whole rounds.

@@ -12,7 +12,7 @@ from bench import store
 from bench.analysis.drift import Answer, Pair
 from bench.analysis.system import SystemRuns
 from bench.records import Run
-from tests.analysis.conftest import CONFIG, offline_run
+from tests.recorded import CONFIG, offline_run
 
 
 def answer(ids: Sequence[int] = (1, 2, 3), text: str = "", *, ended: bool = True) -> Answer:

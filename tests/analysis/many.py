@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.analysis.stats import level_interval
 from bench.analysis.system import Context, MetricSet, missing
 from bench.records import Value
+from tests.recorded import repeated
 
 Figure = float | Sequence[float] | str | Value
 
@@ -40,16 +40,7 @@ def figure(given: Figure) -> Value:
         return missing(given)
     if isinstance(given, int | float):
         return Value(value=float(given), source="measured", note="")
-    estimate = level_interval(given)
-    return Value(
-        value=estimate.mean,
-        source="measured",
-        note="",
-        low=estimate.low,
-        high=estimate.high,
-        n=estimate.n,
-        repeats=dict(enumerate(given, start=1)),
-    )
+    return repeated(*given)
 
 
 def system(name: str, settings: Mapping[str, Any] | None = None, **figures: Figure) -> MetricSet:

@@ -11,12 +11,11 @@ import msgspec
 from bench.analysis.compare import compare
 from bench.analysis.comparison import Comparison
 from bench.analysis.decide import Verdict, decide
-from bench.analysis.metrics import metric_set
-from bench.analysis.stats import level_interval
+from bench.analysis.metric_set import metric_set
 from bench.analysis.system import MetricSet, missing
 from bench.config import Objectives
 from bench.records import Value
-from tests.analysis.conftest import ASSUMED, LIMITS, OBJECTIVES, quality, system_runs
+from tests.recorded import ASSUMED, LIMITS, OBJECTIVES, quality, system_runs, unpaired
 
 Change = tuple[float, ...] | str
 
@@ -47,12 +46,7 @@ def metrics(name: str, changes: Mapping[str, Change] | None = None, **fields: An
 
 
 def value_of(item: Change) -> Value:
-    if isinstance(item, str):
-        return missing(item)
-    estimate = level_interval(item)
-    return Value(
-        value=estimate.mean, source="measured", note="", low=estimate.low, high=estimate.high, n=estimate.n
-    )
+    return missing(item) if isinstance(item, str) else unpaired(*item)
 
 
 def judge(

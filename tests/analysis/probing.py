@@ -10,7 +10,7 @@ import numpy as np
 from bench.analysis.capacity import Conclusion, Settings, conclude, next_probe
 from bench.analysis.trials import Trial
 from bench.records import Completion, Interval, Probe, Run
-from tests.analysis.conftest import completion, window_run
+from tests.recorded import completion, window_run
 
 PROBE_S = 10.0
 Curve = Callable[[float], float | None]

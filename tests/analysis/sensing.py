@@ -9,7 +9,7 @@ import numpy as np
 from bench.analysis.recorded import Series
 from bench.analysis.stats import Array
 from bench.records import Sample
-from tests.analysis.conftest import sample
+from tests.recorded import sample
 
 Trace = tuple[Array, Array]
 """Moments, and the watts from each to the next; the last watts are for ever."""

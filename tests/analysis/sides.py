@@ -8,27 +8,15 @@ from typing import Any
 
 import msgspec
 
-from bench.analysis.metrics import METRICS, metric_set
-from bench.analysis.stats import mean_interval
+from bench.analysis.metric_set import metric_set
+from bench.analysis.metrics import METRICS
 from bench.analysis.system import MetricSet, SystemRuns
 from bench.records import Value
-from tests.analysis.conftest import ASSUMED, OBJECTIVES, quality, system_runs
+from tests.recorded import ASSUMED, OBJECTIVES, quality, system_runs
 
 
 def point(value: float | None, note: str = "") -> Value:
     return Value(value=value, source="missing" if value is None else "measured", note=note)
-
-
-def repeated(*values: float) -> Value:
-    estimate = mean_interval(values)
-    return Value(
-        value=estimate.mean,
-        source="measured",
-        note="",
-        low=estimate.low,
-        high=estimate.high,
-        n=estimate.n,
-    )
 
 
 def side(name: str, changes: Mapping[str, float | None] | None = None, **meta: Any) -> MetricSet:

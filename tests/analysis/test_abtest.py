@@ -23,9 +23,9 @@ from bench.analysis.abtest import (
     pairs_to_find,
 )
 from bench.analysis.failures import Failures, Segment, failures
-from bench.analysis.stats import level_interval
 from bench.analysis.system import missing
 from bench.records import Value
+from tests.recorded import repeated
 
 PLAN = Plan(
     baseline="old",
@@ -44,21 +44,6 @@ TRAFFIC = (1.0, 1.1, 0.9, 1.05, 0.95, 1.0)
 NOISE = (0.99, 1.01, 1.0, 0.995, 1.005, 1.0)
 
 
-def value(figures: Sequence[float], confidence: float = 0.95, **fields: Any) -> Value:
-    found = level_interval(figures, confidence)
-    return Value(
-        value=found.mean,
-        source="measured",
-        note="",
-        low=found.low,
-        high=found.high,
-        n=found.n,
-        repeats=dict(enumerate(figures, 1)),
-        confidence=confidence,
-        **fields,
-    )
-
-
 def measured(name: str, ratio: float | Sequence[float], plan: Plan = PLAN) -> Measured:
     """Return a metric whose candidate is `ratio` times the baseline, segment by segment."""
     ratios = [ratio * n for n in NOISE] if isinstance(ratio, float) else list(ratio)
@@ -68,8 +53,8 @@ def measured(name: str, ratio: float | Sequence[float], plan: Plan = PLAN) -> Me
         label=name,
         unit="",
         better="higher" if name.startswith("goodput") else "lower",
-        baseline=value(old, plan.confidence),
-        candidate=value([o * r for o, r in zip(old, ratios, strict=True)], plan.confidence),
+        baseline=repeated(*old, confidence=plan.confidence),
+        candidate=repeated(*(o * r for o, r in zip(old, ratios, strict=True)), confidence=plan.confidence),
     )
 
 

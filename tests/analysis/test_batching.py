@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from bench.analysis.batching import batching_of, mean_batch_size, mean_decode_rows
-from bench.analysis.metrics import metric_set
+from bench.analysis.metric_set import metric_set
 from bench.analysis.system import SystemRuns
 from bench.records import Completion, Run
-from tests.analysis.conftest import ASSUMED, OBJECTIVES, completion, number, steady, window_run
+from tests.recorded import ASSUMED, OBJECTIVES, completion, number, steady, window_run
 
 
 def decoding(due_s: float, first_s: float, gaps_ms: tuple[float, ...], **changes: object) -> Completion:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pytest
 
-from bench.analysis.metrics import metric_set
+from bench.analysis.metric_set import metric_set
 from bench.analysis.summary import below_offered_rps, offline_rps, offline_tokens_per_s, why_saturated
 from bench.analysis.system import SystemRuns
 from bench.records import Completion, Run
-from tests.analysis.conftest import (
+from tests.recorded import (
     ASSUMED,
     OBJECTIVES,
     completion,

@@ -7,8 +7,8 @@ import pytest
 
 from bench.analysis.capacity import Settings, conclude, next_probe
 from bench.analysis.trials import Trial
-from tests.analysis.conftest import number
 from tests.analysis.probing import Curve, probed, queueing, search
+from tests.recorded import number
 
 
 def test_it_begins_below_the_saturated_throughput_and_gives_up_after_so_many_probes() -> None:

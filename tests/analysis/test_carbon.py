@@ -13,8 +13,8 @@ from bench.analysis.system import Assumed, missing
 from bench.config import Assumptions, Embodied
 from bench.errors import ConfigError
 from bench.records import Value
-from tests.analysis.conftest import ASSUMED, system_runs
 from tests.analysis.sides import measured, side
+from tests.recorded import ASSUMED, system_runs
 
 PRICE = Value(value=2.0, source="assumed", note="2 USD/h as configured")
 PLAIN = Assumed(usd_per_gpu_hour=PRICE, requests_per_day=86_400)

@@ -9,10 +9,10 @@ import pytest
 from bench.analysis.compare import compare
 from bench.analysis.comparison import Comparison
 from bench.analysis.gates import comparability
-from bench.analysis.metrics import metric_set
+from bench.analysis.metric_set import metric_set
 from bench.analysis.system import MetricSet, SystemRuns
 from bench.errors import ResultError
-from tests.analysis.conftest import ASSUMED, OBJECTIVES, offline_run, quality, system_runs, window_run
+from tests.recorded import ASSUMED, OBJECTIVES, offline_run, quality, system_runs, window_run
 
 
 def measured(name: str, **meta: Any) -> MetricSet:

@@ -15,8 +15,8 @@ from bench.analysis.csvfile import parse, render
 from bench.analysis.system import Doubt
 from bench.errors import ResultError
 from bench.records import Value
-from tests.analysis.conftest import ASSUMED, CONFIG, quality, system_runs
-from tests.analysis.sides import measured, point, repeated, side, with_figures
+from tests.analysis.sides import measured, point, side, with_figures
+from tests.recorded import ASSUMED, CONFIG, quality, system_runs, unpaired
 
 
 def keys(comparison: Comparison) -> list[str]:
@@ -39,7 +39,7 @@ def test_direction_follows_the_metric(better: Any, new: float, direction: str) -
 
 
 def test_an_interval_that_includes_no_change_is_unclear() -> None:
-    result = change(repeated(90, 100, 110), repeated(92, 103, 112), "lower")
+    result = change(unpaired(90, 100, 110), unpaired(92, 103, 112), "lower")
     assert result.direction == "unclear"
     assert result.low_pct is not None
     assert result.high_pct is not None
@@ -47,7 +47,7 @@ def test_an_interval_that_includes_no_change_is_unclear() -> None:
 
 
 def test_a_clear_change_has_welchs_interval() -> None:
-    baseline, optimized = repeated(99, 100, 101), repeated(79, 80, 81)
+    baseline, optimized = unpaired(99, 100, 101), unpaired(79, 80, 81)
     result = change(baseline, optimized, "lower")
     assert result.direction == "better"
     assert result.pct_change == pytest.approx(-20.0)
@@ -60,7 +60,7 @@ def test_welchs_interval_covers_the_true_ratio_as_often_as_it_says() -> None:
     rng = np.random.default_rng(3)
     hits = 0
     for _ in range(1000):
-        result = change(repeated(*rng.normal(100, 5, 5)), repeated(*rng.normal(80, 8, 5)), "lower")
+        result = change(unpaired(*rng.normal(100, 5, 5)), unpaired(*rng.normal(80, 8, 5)), "lower")
         assert result.low_pct is not None
         assert result.high_pct is not None
         hits += result.low_pct <= -20.0 <= result.high_pct
@@ -71,7 +71,7 @@ def test_welchs_interval_covers_the_true_ratio_as_often_as_it_says() -> None:
     st.lists(st.floats(0, 1e9), min_size=2, max_size=5), st.lists(st.floats(0, 1e9), min_size=2, max_size=5)
 )
 def test_any_repeats_give_a_finite_interval_around_the_change(one: list[float], two: list[float]) -> None:
-    result = change(repeated(*one), repeated(*two), "lower")
+    result = change(unpaired(*one), unpaired(*two), "lower")
     assert result.delta is not None
     assert result.low is not None
     assert result.high is not None
@@ -82,20 +82,20 @@ def test_any_repeats_give_a_finite_interval_around_the_change(one: list[float], 
 
 
 def test_two_wild_repeats_give_a_wide_interval_and_no_error() -> None:
-    result = change(repeated(0.1, 0.15), repeated(0.1, 3.0), "lower")
+    result = change(unpaired(0.1, 0.15), unpaired(0.1, 3.0), "lower")
     assert result.direction == "unclear"
     assert result.high_pct is not None
     assert result.high_pct > 1000
 
 
 def test_a_change_of_positive_figures_is_not_said_to_lose_more_than_all() -> None:
-    result = change(repeated(1, 30, 60), repeated(1, 80, 200), "higher")
+    result = change(unpaired(1, 30, 60), unpaired(1, 80, 200), "higher")
     assert result.low_pct == pytest.approx(-100.0)
     assert result.direction == "unclear"
 
 
 def test_a_base_of_zero_has_a_delta_and_no_percentage() -> None:
-    result = change(repeated(0, 0, 0), repeated(0.1, 0.1, 0.1), "lower")
+    result = change(unpaired(0, 0, 0), unpaired(0.1, 0.1, 0.1), "lower")
     assert result.pct_change is None
     assert result.delta == pytest.approx(0.1)
     assert result.direction == "worse"

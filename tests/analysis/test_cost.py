@@ -10,7 +10,7 @@ import pytest
 from bench.analysis import cost
 from bench.analysis.system import Assumed, missing
 from bench.records import Value
-from tests.analysis.conftest import system_runs
+from tests.recorded import system_runs
 
 TWO_FIFTY = Value(value=2.50, source="assumed", note="2.5 USD/h as configured")
 DAY = Assumed(usd_per_gpu_hour=TWO_FIFTY, requests_per_day=250_000, headroom=0.8, peak_to_mean=3.0)

@@ -9,7 +9,6 @@ from bench.analysis.counter import from_counter
 from bench.analysis.joules import Energy, Refused
 from bench.analysis.recorded import Series
 from bench.records import Interval
-from tests.analysis.conftest import WINDOW
 from tests.analysis.sensing import (
     Trace,
     bursts,
@@ -21,6 +20,7 @@ from tests.analysis.sensing import (
     square,
     true_j,
 )
+from tests.recorded import WINDOW
 
 WAVES = {
     "square": lambda seed: square(0.5, phase_s=0.005 * seed),

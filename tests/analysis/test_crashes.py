@@ -8,10 +8,11 @@ from bench.analysis.compare import compare
 from bench.analysis.comparison import Comparison
 from bench.analysis.decide import Verdict, decide
 from bench.analysis.gate import Gate
-from bench.analysis.metrics import metric_set
+from bench.analysis.metric_set import metric_set
 from bench.analysis.system import Jobs, MetricSet, SystemRuns
 from bench.records import Run
-from tests.analysis.conftest import (
+from tests.analysis.pairs import FASTER, judge, metrics
+from tests.recorded import (
     ASSUMED,
     LIMITS,
     OBJECTIVES,
@@ -23,7 +24,6 @@ from tests.analysis.conftest import (
     system_runs,
     window_run,
 )
-from tests.analysis.pairs import FASTER, judge, metrics
 
 
 def dead(repeat: int, error: str = "out of memory", status: str = "failed") -> Run:

@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis.csvfile import SIGNIFICANT, parse, render, role_of
-from bench.analysis.metrics import METRICS, REQUIRED, summarize
+from bench.analysis.metric_set import summarize
+from bench.analysis.metrics import METRICS, REQUIRED
 from bench.analysis.numbers import plain
 from bench.errors import ResultError
 from bench.records import Value
-from tests.analysis.conftest import ASSUMED, OBJECTIVES, system_runs
+from tests.recorded import ASSUMED, OBJECTIVES, system_runs
 
 SIX = "".join(f"{name},1.5\n" for name in REQUIRED)
 HEAD = "metric,optimized_value\n"

@@ -9,8 +9,8 @@ from bench.analysis.compare import compare
 from bench.analysis.comparison import Comparison, PerDay
 from bench.analysis.day import AT_MEASURED_RATE, WITH_IDLE
 from bench.config import Embodied
-from tests.analysis.conftest import ASSUMED
 from tests.analysis.sides import side
+from tests.recorded import ASSUMED
 
 GROSS, NET = "estimated_energy_kwh_per_1k_requests", "net_energy_kwh_per_1k_requests"
 ONE: dict[str, float | None] = {GROSS: 0.030, NET: 0.020, "idle_resident_w": 100.0, "replicas": 1.0}

@@ -8,11 +8,12 @@ import pytest
 from bench.analysis.compare import compare
 from bench.analysis.csvfile import parse, render
 from bench.analysis.decide import WEIGHTS, decide
-from bench.analysis.metrics import METRICS, metric_set
+from bench.analysis.metric_set import metric_set
+from bench.analysis.metrics import METRICS
 from bench.analysis.system import Fault, Validity
 from bench.config import Objectives, Quality
-from tests.analysis.conftest import ASSUMED, LIMITS, OBJECTIVES, quality, system_runs
 from tests.analysis.pairs import FASTER, Change, judge, metrics, pair
+from tests.recorded import ASSUMED, LIMITS, OBJECTIVES, quality, system_runs
 
 
 def test_a_benefit_without_any_regression_or_drift_is_adopted() -> None:

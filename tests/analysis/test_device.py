@@ -10,12 +10,14 @@ import pytest
 from bench.analysis.compare import compare
 from bench.analysis.device import device_faults
 from bench.analysis.doubts import find_doubts
-from bench.analysis.metrics import metric_set, summarize
+from bench.analysis.metric_set import metric_set, summarize
 from bench.analysis.system import Level, MetricSet, SystemRuns
 from bench.analysis.validity import judge_run, worst_validity
 from bench.errors import ResultError
 from bench.records import Run, Sample
-from tests.analysis.conftest import (
+from tests.analysis.pairs import FASTER, judge
+from tests.analysis.probing import recorded, steady_probe
+from tests.recorded import (
     ASSUMED,
     OBJECTIVES,
     START_S,
@@ -26,8 +28,6 @@ from tests.analysis.conftest import (
     sample,
     window_run,
 )
-from tests.analysis.pairs import FASTER, judge
-from tests.analysis.probing import recorded, steady_probe
 
 
 def throttled(share: float, field: str = "throttle_hw_thermal_s") -> list[Sample]:

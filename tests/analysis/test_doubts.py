@@ -9,10 +9,11 @@ import pytest
 
 from bench.analysis import latency
 from bench.analysis.doubts import DOUBTS, find_doubts
-from bench.analysis.metrics import summarize
+from bench.analysis.metric_set import summarize
 from bench.analysis.system import Doubt, SystemRuns
 from bench.records import Completion, Footprint, Run, Sample
-from tests.analysis.conftest import (
+from tests.analysis.probing import recorded, steady_probe
+from tests.recorded import (
     ASSUMED,
     CONFIG,
     OBJECTIVES,
@@ -24,7 +25,6 @@ from tests.analysis.conftest import (
     system_runs,
     window_run,
 )
-from tests.analysis.probing import recorded, steady_probe
 
 
 def doubts(*windows: Run) -> dict[str, Doubt]:

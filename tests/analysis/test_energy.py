@@ -11,9 +11,9 @@ from bench.analysis import energy
 from bench.analysis.joules import Energy
 from bench.analysis.metered import disagreement, metered
 from bench.analysis.recorded import Series, coverage, served_between
-from bench.analysis.system import SystemRuns
+from bench.analysis.system import Reading, SystemRuns
 from bench.records import Interval, Run, Sample
-from tests.analysis.conftest import (
+from tests.recorded import (
     WINDOW,
     completion,
     constant_power,
@@ -235,14 +235,16 @@ def test_when_neither_counter_nor_power_can_be_the_energy_is_missing_with_both_r
 
 def test_each_gpu_is_held_against_its_own_limit() -> None:
     second = [sample(s.t_s, s.field, s.value, "GPU-2") for s in constant_power(300.0)]
-    gpus = {
-        "gpu": {"uuid": "GPU-1", "power_limit_w": 120.0},
-        "gpu 1": {"uuid": "GPU-2", "power_limit_w": 700.0},
-    }
-    run = window_run(telemetry=constant_power() + second, facts={"meters": gpus})
-    assert number(energy.mean_power_w(run)) == pytest.approx(400.0)
-    gpus["gpu 1"]["power_limit_w"] = 120.0
-    assert energy.mean_power_w(run).value is None
+
+    def limited(second_w: float) -> Reading:
+        gpus = {
+            "gpu": {"uuid": "GPU-1", "power_limit_w": 120.0},
+            "gpu 1": {"uuid": "GPU-2", "power_limit_w": second_w},
+        }
+        return energy.mean_power_w(window_run(telemetry=constant_power() + second, facts={"meters": gpus}))
+
+    assert number(limited(700.0)) == pytest.approx(400.0)
+    assert limited(120.0).value is None
 
 
 @pytest.mark.parametrize(

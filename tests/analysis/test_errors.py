@@ -10,8 +10,8 @@ from bench.analysis.metrics import METRICS
 from bench.analysis.system import SystemRuns
 from bench.config import Objectives
 from bench.records import Value
-from tests.analysis.conftest import ASSUMED, OBJECTIVES, offline_run, steady, window_run
 from tests.analysis.pairs import pair
+from tests.recorded import ASSUMED, OBJECTIVES, offline_run, steady, window_run
 
 LIMIT = Objectives(max_error_rate=0.01)
 

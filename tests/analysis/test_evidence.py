@@ -8,9 +8,9 @@ from bench.analysis.compare import compare
 from bench.analysis.decide import decide
 from bench.analysis.gate import ON_THRESHOLD
 from bench.config import Objectives
-from tests.analysis.conftest import ASSUMED, LIMITS, OBJECTIVES
 from tests.analysis.pairs import FASTER, Change, judge, metrics, pair
 from tests.analysis.sides import side
+from tests.recorded import ASSUMED, LIMITS, OBJECTIVES
 
 CAPACITY: dict[str, Change] = {
     "throughput_requests_per_sec": (3.0,),

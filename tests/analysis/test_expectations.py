@@ -8,8 +8,8 @@ from bench.analysis.decide import decide
 from bench.analysis.expectations import Expectation, check_expectations
 from bench.config import EXPECTATIONS, Expected
 from bench.errors import ConfigError
-from tests.analysis.conftest import LIMITS, OBJECTIVES
 from tests.analysis.pairs import Change, metrics, pair
+from tests.recorded import LIMITS, OBJECTIVES
 
 MEMORY = "average_memory_gb"
 

@@ -16,9 +16,9 @@ from bench.analysis.corners import changed_groups, cube
 from bench.analysis.factorial import Effect, Factorial, factorial_of, factorials
 from bench.analysis.system import MetricSet, Validity
 from bench.records import Value
-from tests.analysis.conftest import ASSUMED
 from tests.analysis.many import DYNAMIC, INT8, STEPS, by_name, system
 from tests.analysis.sides import measured, with_figures
+from tests.recorded import ASSUMED
 
 P95 = "p95_latency_ms"
 ENERGY = "estimated_energy_kwh_per_1k_requests"

@@ -6,7 +6,7 @@ import pytest
 
 from bench.analysis.failures import Segment, failures, segment_of
 from bench.records import Completion, Status
-from tests.analysis.conftest import completion, window_run
+from tests.recorded import completion, window_run
 
 
 def test_the_significance_is_that_of_the_sign_test_of_who_failed_alone() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from bench.analysis.compare import compare
-from tests.analysis.conftest import ASSUMED, OBJECTIVES, quality, system_runs
-from tests.analysis.sides import measured, repeated, side, with_figures
+from tests.analysis.sides import measured, side, with_figures
+from tests.recorded import ASSUMED, OBJECTIVES, quality, system_runs, unpaired
 
 
 def test_tradeoffs_follow_the_numbers() -> None:
@@ -32,7 +32,7 @@ def test_on_a_cpu_no_smaller_gpu_is_promised() -> None:
     on_cpu: dict[str, Any] = {"device": "cpu", "facts": {"gpu_name": None, "driver": None}}
     one, two = (
         with_figures(measured(name, system_runs(name, table=quality(), **on_cpu)), average_memory_gb=figure)
-        for name, figure in (("baseline", repeated(22.5, 22.5)), ("optimized", repeated(14.2, 14.2)))
+        for name, figure in (("baseline", unpaired(22.5, 22.5)), ("optimized", unpaired(14.2, 14.2)))
     )
     comparison = compare(one, two, ASSUMED)
     assert comparison.tradeoffs[2].endswith(": more of the host's memory is left.")
@@ -42,13 +42,13 @@ def test_on_a_cpu_no_smaller_gpu_is_promised() -> None:
 
 def test_carbon_is_said_to_be_saved_only_where_energy_clearly_fell() -> None:
     name = "estimated_energy_kwh_per_1k_requests"
-    one = with_figures(measured("baseline"), **{name: repeated(0.030, 0.031, 0.029)})
-    fell = compare(one, with_figures(measured("optimized"), **{name: repeated(0.02, 0.021, 0.019)}), ASSUMED)
+    one = with_figures(measured("baseline"), **{name: unpaired(0.030, 0.031, 0.029)})
+    fell = compare(one, with_figures(measured("optimized"), **{name: unpaired(0.02, 0.021, 0.019)}), ASSUMED)
     assert any("CO2e depends on the grid: saves" in text for text in fell.findings)
-    rose = compare(one, with_figures(measured("optimized"), **{name: repeated(0.04, 0.041, 0.039)}), ASSUMED)
+    rose = compare(one, with_figures(measured("optimized"), **{name: unpaired(0.04, 0.041, 0.039)}), ASSUMED)
     assert any("CO2e depends on the grid: adds" in text for text in rose.findings)
     unclear = compare(
-        one, with_figures(measured("optimized"), **{name: repeated(0.028, 0.032, 0.029)}), ASSUMED
+        one, with_figures(measured("optimized"), **{name: unpaired(0.028, 0.032, 0.029)}), ASSUMED
     )
     assert unclear.rows[name].change.direction == "unclear"
     assert not any("CO2e" in text for text in unclear.findings)

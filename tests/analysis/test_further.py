@@ -13,32 +13,22 @@ from bench.analysis.comparison import Comparison
 from bench.analysis.effects import effect
 from bench.analysis.further import to_settle
 from bench.analysis.gate import MORE_THAN_ONE, ON_THRESHOLD, negated, repeats_to_settle
-from bench.analysis.stats import level_interval, t_quantile
+from bench.analysis.stats import t_quantile
 from bench.analysis.system import MetricSet
 from bench.records import Value
-from tests.analysis.conftest import ASSUMED
 from tests.analysis.pairs import FASTER, metrics
+from tests.recorded import ASSUMED, repeated
 
 MEMORY, THROUGHPUT = "average_memory_gb", "throughput_requests_per_sec"
 TRAFFIC = (1.0, 1.5, 0.7, 1.2)
 OWN = (1.02, 0.97, 1.05, 0.96)
 
 
-def repeated(figures: tuple[float, ...], confidence: float = 0.95, left_open: float = 0.0) -> Value:
-    mean = math.fsum(figures) / len(figures)
-    found = level_interval(figures, confidence)
-    assert found.low is not None
-    assert found.high is not None
-    return Value(
-        value=mean,
-        source="measured",
-        note="",
-        low=found.low - left_open,
-        high=found.high + left_open,
-        n=len(figures),
-        repeats={i + 1: figure for i, figure in enumerate(figures)},
-        confidence=confidence,
-    )
+def left_open(value: Value, by: float = 2.0) -> Value:
+    """Return the value with an interval that its meter leaves wider."""
+    assert value.low is not None
+    assert value.high is not None
+    return msgspec.structs.replace(value, low=value.low - by, high=value.high + by)
 
 
 def pair(name: str, old: Value, new: Value) -> Comparison:
@@ -61,8 +51,10 @@ def needed(deviation: float, n: int, distance: float, confidence: float = 0.95) 
 
 @pytest.mark.parametrize("confidence", [0.95, 0.98])
 def test_what_the_pairs_share_does_not_count_and_the_looks_do(confidence: float) -> None:
-    old = repeated(tuple(20.0 * t for t in TRAFFIC), confidence)
-    new = repeated(tuple(20.0 * 0.93 * t * own for t, own in zip(TRAFFIC, OWN, strict=True)), confidence)
+    old = repeated(*(20.0 * t for t in TRAFFIC), confidence=confidence)
+    new = repeated(
+        *(20.0 * 0.93 * t * own for t, own in zip(TRAFFIC, OWN, strict=True)), confidence=confidence
+    )
     comparison = pair(MEMORY, old, new)
     logs = [math.log(0.93 * own) for own in OWN]
     mean = math.fsum(logs) / 4
@@ -75,29 +67,29 @@ def test_what_the_pairs_share_does_not_count_and_the_looks_do(confidence: float)
 
 
 def test_what_the_meter_leaves_open_is_not_for_repeats_to_settle() -> None:
-    old, new = repeated((20.0, 20.1, 19.9), left_open=2.0), repeated((18.0, 18.1, 17.9), left_open=2.0)
+    old, new = left_open(repeated(20.0, 20.1, 19.9)), left_open(repeated(18.0, 18.1, 17.9))
     assert "the meter leaves more open" in answer(pair(MEMORY, old, new), 5.0)
-    one = repeated((20.0, 20.1, 19.9), left_open=2.0)
+    one = left_open(repeated(20.0, 20.1, 19.9))
     assert "the meter leaves more open" in repeats_to_settle(one, 21.0)
-    assert repeats_to_settle(repeated((20.0, 22.0, 18.0)), 22.0).startswith("about ")
+    assert repeats_to_settle(repeated(20.0, 22.0, 18.0), 22.0).startswith("about ")
 
 
 def test_the_repeats_that_a_gate_needs_are_enough_once_they_are_there() -> None:
-    two = repeated((2350.0, 3740.0))
+    two = repeated(2350.0, 3740.0)
     assert repeats_to_settle(two, 5000.0) == "about 5 repeats instead of 2 would settle it"
     deviation = statistics.stdev((2350.0, 3740.0))
     for more, within in ((5, True), (4, False)):
         signs = ((1.0, -1.0) * 3)[: more - more % 2] + (0.0,) * (more % 2)
         scale = deviation / statistics.stdev(signs)
-        high = repeated(tuple(3045.0 + scale * sign for sign in signs)).high
+        high = repeated(*(3045.0 + scale * sign for sign in signs)).high
         assert high is not None
         assert (high <= 5000.0) == within
     assert repeats_to_settle(negated(two), -5000.0) == repeats_to_settle(two, 5000.0)
-    assert repeats_to_settle(repeated((0.0, 0.02, 0.01)), 0.015).startswith("about ")
+    assert repeats_to_settle(repeated(0.0, 0.02, 0.01), 0.015).startswith("about ")
 
 
 def test_a_figure_on_its_threshold_is_not_promised_an_answer() -> None:
-    old, new = repeated((20.0, 21.0, 19.0)), repeated((19.0, 19.1, 18.9))
+    old, new = repeated(20.0, 21.0, 19.0), repeated(19.0, 19.1, 18.9)
     assert answer(pair(MEMORY, old, new), 5.0) == ON_THRESHOLD
 
 
@@ -127,7 +119,7 @@ def test_what_processes_differ_by_is_not_for_a_longer_job_to_settle() -> None:
 
 def test_the_blocks_of_one_repeat_are_not_taken_for_repeats() -> None:
     figures = (20.0, 20.5, 19.5)
-    one = msgspec.structs.replace(repeated(figures), repeats={1: 20.0}, blocks=dict(enumerate(figures)))
+    one = msgspec.structs.replace(repeated(*figures), repeats={1: 20.0}, blocks=dict(enumerate(figures)))
     lower = msgspec.structs.replace(one, value=19.0, low=18.5, high=19.5, repeats={1: 19.0})
     assert answer(pair(MEMORY, one, lower), 5.0) == MORE_THAN_ONE
     assert repeats_to_settle(one, 20.4) == MORE_THAN_ONE

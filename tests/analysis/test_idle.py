@@ -9,7 +9,7 @@ import pytest
 from bench.analysis import idle
 from bench.analysis.energy import kwh_per_1k
 from bench.records import Completion, Interval, Run, Sample
-from tests.analysis.conftest import completion, number, sample, window_run
+from tests.recorded import completion, number, sample, window_run
 
 COLD, RESIDENT, LOAD, AFTER = (0.0, 30.0), (30.0, 60.0), (70.0, 80.0), (90.0, 120.0)
 SPANS = {"cold": COLD, "resident": RESIDENT, "resident_after": AFTER}

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import t
 
 from bench.analysis.looks import look_confidence
-from tests.analysis.conftest import CONFIG, system_runs
+from tests.recorded import CONFIG, system_runs
 
 
 def test_one_look_is_made_at_95_percent() -> None:

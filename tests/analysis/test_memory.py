@@ -9,7 +9,7 @@ import pytest
 from bench.analysis import memory
 from bench.analysis.latency import Read
 from bench.records import Interval
-from tests.analysis.conftest import completion, constant_power, number, sample, steady, window_run
+from tests.recorded import completion, constant_power, number, sample, steady, window_run
 
 BOTH = pytest.mark.parametrize("read", [memory.average_gb, memory.peak_gb])
 

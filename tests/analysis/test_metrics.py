@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from bench import store
-from bench.analysis.metrics import METRICS, REQUIRED, metric_set, summarize
+from bench.analysis.metric_set import metric_set, summarize
+from bench.analysis.metrics import METRICS, REQUIRED
 from bench.analysis.system import SystemRuns
 from bench.config import Objectives
 from bench.records import Completion, Run, Value
-from tests.analysis.conftest import (
+from tests.recorded import (
     ASSUMED,
     OBJECTIVES,
     completion,

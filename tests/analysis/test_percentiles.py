@@ -10,7 +10,7 @@ from bench.analysis.percentiles import percentile_over_repeats
 from bench.analysis.stats import level_interval, mean_interval, rate_dispersion
 from bench.analysis.system import SystemRuns
 from bench.records import Value
-from tests.analysis.conftest import offline_run, steady, system_runs, window_run
+from tests.recorded import offline_run, steady, system_runs, window_run
 
 
 def test_a_level_never_reaches_below_zero_and_is_the_plain_one_where_repeats_hardly_differ() -> None:

@@ -10,7 +10,7 @@ import pytest
 from bench.analysis.phase import PhaseLock, StepLock, phase_lock, step_lock
 from bench.analysis.stats import Array
 from bench.records import Interval, Run
-from tests.analysis.conftest import completion, window_run
+from tests.recorded import completion, window_run
 
 QUARTER = {"share_observed": 0.25, "update_s": 0.1, "window_s": 0.025}
 LENGTH_S = 60.0

@@ -9,8 +9,8 @@ from bench.analysis.joules import Energy, Refused
 from bench.analysis.polled import PowerSensor, from_power
 from bench.analysis.recorded import Series
 from bench.records import Interval
-from tests.analysis.conftest import WINDOW
 from tests.analysis.sensing import Trace, bursts, drift, read_times_s, sensor, square, true_j
+from tests.recorded import WINDOW
 
 QUARTER = PowerSensor(window_s=0.025, update_s=0.1)
 SECOND = PowerSensor(window_s=1.0, update_s=0.1)

@@ -9,7 +9,7 @@ from bench.analysis.capacity import throughput
 from bench.analysis.processes import spread
 from bench.analysis.summary import offline_rps
 from bench.analysis.system import SystemRuns
-from tests.analysis.conftest import OBJECTIVES, completion, offline_run, system_runs, window_run
+from tests.recorded import OBJECTIVES, completion, offline_run, system_runs, window_run
 
 
 def test_the_spread_of_processes_is_that_of_their_time_per_token() -> None:

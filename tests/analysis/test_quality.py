@@ -12,7 +12,7 @@ from bench.analysis.quality_gate import SHOWN
 from bench.analysis.system import SystemRuns
 from bench.records import Value
 from tests.analysis.answering import answer, outputs_table, pair, scored_table, system
-from tests.analysis.conftest import number, quality
+from tests.recorded import number, quality
 
 SAME = [pair(answer((i, 2, 3)), answer((i, 2, 3))) for i in range(40)]
 

@@ -18,8 +18,8 @@ from bench.analysis.quality_gate import output_quality
 from bench.analysis.system import SystemRuns
 from bench.config import Quality
 from tests.analysis.answering import answer, outputs_table, pair, said, scored_table, system
-from tests.analysis.conftest import ASSUMED, LIMITS, OBJECTIVES
 from tests.analysis.pairs import pair as compared
+from tests.recorded import ASSUMED, LIMITS, OBJECTIVES
 
 GOOD = '{"customer": "Anna", "order": "12345", "issue": "late"}'
 FORMATS: dict[str, Any] = {"keys": ("customer", "order", "issue"), "digits": ("12345",)}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from bench.analysis.regression import LEVEL_RUNS, Chart, Judgement, Observed, scale_of
-from bench.analysis.stats import level_interval
 from bench.records import Value
+from tests.recorded import repeated
 
 LOWER = scale_of("lower", share=False)
 HIGHER = scale_of("higher", share=False)
@@ -25,17 +25,7 @@ def observed(run: int, *repeats: float) -> Observed:
         return Observed(f"run{run}", Value(value=math.inf, source="derived", note="it crashed"))
     if len(repeats) == 1:
         repeats = tuple(repeats[0] * (1.0 + off) for off in (-0.001, 0.0, 0.001, 0.0005, -0.0005))
-    found = level_interval(repeats)
-    value = Value(
-        value=found.mean,
-        source="measured",
-        note="",
-        low=found.low,
-        high=found.high,
-        n=found.n,
-        repeats=dict(enumerate(repeats, 1)),
-    )
-    return Observed(f"run{run}", value)
+    return Observed(f"run{run}", repeated(*repeats))
 
 
 def chart_of(figures: Sequence[float], scale: object = LOWER) -> list[Judgement]:

@@ -11,8 +11,8 @@ from bench.analysis.decide import decide
 from bench.analysis.settled import Standing, standing
 from bench.analysis.system import Fault, Validity
 from bench.config import Objectives
-from tests.analysis.conftest import LIMITS, OBJECTIVES
 from tests.analysis.pairs import FASTER, Change, metrics, pair
+from tests.recorded import LIMITS, OBJECTIVES
 
 ENERGY, MEMORY, P95, P50 = (
     "estimated_energy_kwh_per_1k_requests",

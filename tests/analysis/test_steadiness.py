@@ -9,7 +9,7 @@ from bench.analysis.stats import Array
 from bench.analysis.steadiness import cold, converged, drift, drifting, saturating
 from bench.analysis.system import SystemRuns
 from bench.analysis.trend import trend
-from tests.analysis.conftest import completion, window_run
+from tests.recorded import completion, window_run
 
 
 def served(load: float, n: int, seed: int, service_s: Array | None = None) -> tuple[Array, Array]:

@@ -15,14 +15,14 @@ from bench.analysis.capacity import (
     stable_rps,
     throughput,
 )
-from bench.analysis.metrics import summarize
+from bench.analysis.metric_set import summarize
 from bench.analysis.probes import view_of
 from bench.analysis.system import SystemRuns
 from bench.analysis.trials import trial
 from bench.config import Objectives
 from bench.records import Completion, Probe, Run
-from tests.analysis.conftest import ASSUMED, CONFIG, completion, number, offline_run, window_run
 from tests.analysis.probing import recorded, steady_probe
+from tests.recorded import ASSUMED, CONFIG, completion, number, offline_run, window_run
 
 LIMIT = Objectives(p95_latency_ms=1000)
 CALM = steady_probe(100.0, 40.0, 0.5)

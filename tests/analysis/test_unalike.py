@@ -10,21 +10,22 @@ import pytest
 from bench.analysis.change import Change
 from bench.analysis.compare import compare
 from bench.analysis.comparison import Comparison
-from bench.analysis.metrics import metric_set
+from bench.analysis.metric_set import metric_set
 from bench.analysis.system import MetricSet, SystemRuns
 from bench.analysis.unalike import widened_by_gain
 from bench.errors import ResultError
 from bench.records import Sample
-from tests.analysis.conftest import (
+from tests.analysis.sides import side, with_figures
+from tests.recorded import (
     ASSUMED,
     OBJECTIVES,
     constant_power,
     offline_run,
     quality,
     sample,
+    unpaired,
     window_run,
 )
-from tests.analysis.sides import repeated, side, with_figures
 
 ENERGY = "estimated_energy_kwh_per_1k_requests"
 
@@ -45,7 +46,7 @@ def on(name: str, *cards: str | None, telemetry: Sequence[Sample] | None = None,
 
 
 def energy(metrics: MetricSet, *kwh: float) -> MetricSet:
-    return with_figures(metrics, **{ENERGY: repeated(*kwh)})
+    return with_figures(metrics, **{ENERGY: unpaired(*kwh)})
 
 
 def said(comparison: Comparison) -> dict[str, str]:

@@ -10,8 +10,8 @@ from bench.analysis.decide import Verdict, decide
 from bench.analysis.gate import LONGER_WINDOWS
 from bench.config import Objectives
 from bench.records import Value
-from tests.analysis.conftest import ASSUMED, LIMITS, OBJECTIVES
 from tests.analysis.pairs import FASTER, Change, metrics
+from tests.recorded import ASSUMED, LIMITS, OBJECTIVES
 
 WHY = "the queue remembers 40 s, and a window has 60 s"
 P50, P95, MEMORY = "p50_latency_ms", "p95_latency_ms", "average_memory_gb"

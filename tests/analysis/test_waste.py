@@ -13,7 +13,7 @@ from bench.analysis.waste import (
     time_weighted_waste,
 )
 from bench.records import Completion
-from tests.analysis.conftest import completion, number, window_run
+from tests.recorded import completion, number, window_run
 
 
 def row(

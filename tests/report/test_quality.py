@@ -23,8 +23,8 @@ from bench.report.quality import (
 )
 from bench.report.tables import render_comparison, to_markdown
 from tests.analysis.answering import outputs_table, said, scored_table, system
-from tests.analysis.conftest import ASSUMED, LIMITS, OBJECTIVES
 from tests.analysis.pairs import metrics
+from tests.recorded import ASSUMED, LIMITS, OBJECTIVES
 
 JSON = '{"customer": "Anna", "order": "12345", "issue": "late"}'
 LETTER = "Thank you for writing. We are sorry that order 12345 is late, and will send it again tomorrow."

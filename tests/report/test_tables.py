@@ -10,12 +10,13 @@ from rich.console import Console, RenderableType
 from bench.analysis.compare import compare
 from bench.analysis.comparison import Comparison
 from bench.analysis.decide import Verdict, decide
-from bench.analysis.metrics import METRICS, metric_set
+from bench.analysis.metric_set import metric_set
+from bench.analysis.metrics import METRICS
 from bench.analysis.numbers import shown
 from bench.analysis.system import Batching, Doubt, MetricSet
 from bench.records import Value
 from bench.report.tables import render_comparison, to_markdown
-from tests.analysis.conftest import ASSUMED, LIMITS, OBJECTIVES, quality, system_runs
+from tests.recorded import ASSUMED, LIMITS, OBJECTIVES, quality, system_runs
 
 
 def judged(baseline: MetricSet, optimized: MetricSet) -> tuple[Comparison, Verdict]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bench.clock import WallClock
 from bench.model.fake import FakeEngine
 from bench.protocols import Tokenizer
+from bench.records import Figures
 from bench.run.assemble import Parts, assemble_written
 from bench.run.drive import Subject
 
@@ -60,5 +61,6 @@ def quiet(
     total_s: float | None = None,
     detail: str = "",
     done: float | None = None,
+    figures: Callable[[], Figures] | None = None,
 ) -> None:
     """Ignore progress."""

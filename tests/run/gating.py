@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pyarrow.parquet as pq
 
-from bench import store
-from bench.analysis.stats import level_interval
 from bench.config import decode_experiment
-from bench.records import Run, Value
+from bench.records import Value
 from bench.run.history import Acceptance, Entry, History
-from tests.analysis.conftest import PRICE, quality, system_runs
+from tests.recorded import quality, repeated, system_runs, write_experiment
 
 WRITTEN: dict[str, Any] = {
     "name": "demo",
@@ -31,17 +28,7 @@ def figure(*repeats: float) -> Value:
     """Return a figure of these repeats; of one number, three that scatter by a fifth of a percent."""
     if len(repeats) == 1:
         repeats = (repeats[0] * 0.998, repeats[0], repeats[0] * 1.002)
-    found = level_interval(repeats)
-    numbered = dict(enumerate(repeats, 1))
-    return Value(
-        value=found.mean,
-        source="measured",
-        note="",
-        low=found.low,
-        high=found.high,
-        n=found.n,
-        repeats=numbered,
-    )
+    return repeated(*repeats)
 
 
 def entry(run: str, p50_ms: float = 500.0, **changes: Any) -> Entry:
@@ -96,34 +83,10 @@ def run_folder(
     experiment = WRITTEN | dict(written or {})
     config = msgspec.to_builtins(decode_experiment(experiment, "demo.toml"))
     where = {"utc": f"2026-01-{day:02d}T00:00:00+00:00", "commit": f"abc{day:04d}", "dirty": False}
-    store.write_experiment(
-        folder,
-        store.ExperimentMeta(
-            schema=store.SCHEMA,
-            name=experiment["name"],
-            config_file="demo.toml",
-            config=config,
-            written=experiment,
-            argv=["bench", "run", "demo.toml"],
-            provenance=where | {"packages": {"torch": "2.13"}} | dict(provenance or {}),
-            price=msgspec.to_builtins(PRICE),
-            rate_rps=rate_rps,
-        ),
-    )
-    for name in experiment["systems"]:
-        runs = system_runs(name, latency_s, rps=rps, table=quality(), **({"config": config} | meta))
-        for run in [runs.offline, *runs.windows]:
-            assert run is not None
-            write(folder, run)
+    provenance = where | {"packages": {"torch": "2.13"}} | dict(provenance or {})
+    systems = [
+        system_runs(name, latency_s, rps=rps, table=quality(), **({"config": config} | meta))
+        for name in experiment["systems"]
+    ]
+    write_experiment(folder, experiment, systems, config=config, provenance=provenance, rate_rps=rate_rps)
     return folder
-
-
-def write(folder: Path, run: Run) -> None:
-    """Write one recorded job."""
-    name = "offline" if run.meta.kind == "offline" else str(run.meta.repeat)
-    target = folder / f"{run.meta.system}.{name}"
-    store.write_run(target, run.meta, [], [])
-    pq.write_table(run.requests, target / "requests.parquet")
-    pq.write_table(run.telemetry, target / "telemetry.parquet")
-    if run.quality is not None:
-        pq.write_table(run.quality, target / "quality.parquet")

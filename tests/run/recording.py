@@ -17,7 +17,7 @@ from bench import store
 from bench.analysis.cost import resolve_price
 from bench.records import Completion, Interval, JobKind, RunMeta, RunStatus, Sample
 from bench.run.assemble import Parts, assemble_written
-from tests.analysis.conftest import completion, quality, sample
+from tests.recorded import completion, quality, sample
 
 RATE_RPS = 4.0
 START_S, END_S = 10.0, 70.0

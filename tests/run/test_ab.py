@@ -16,8 +16,7 @@ from bench.records import Completion
 from bench.run.ab import PLAN_FILE, evidence_of, go_on, planned_in_words, read_plan, replay_of
 from bench.run.ab_plan import Asked, plan_in_words, prepare
 from bench.run.plan import window_jobs
-from tests.analysis.conftest import PRICE, START_S, completion, constant_power, offline_run, window_run
-from tests.run.test_results import write
+from tests.recorded import PRICE, START_S, completion, constant_power, offline_run, window_run, write
 
 FILE = """
 name = "pair"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,16 @@ from bench.clock import WallClock
 from bench.config import choose
 from bench.errors import ConfigError, RunFailed, TreatmentError
 from bench.model.fake import FakeEngine
-from bench.records import ServiceLaw
+from bench.records import Figures, ServiceLaw
 from bench.run.assemble import assemble_written
 from bench.run.drive import Drive, Subject, drive_offline
 from bench.run.window import drive_window
 from bench.serving.policies import POLICIES
 from bench.workload.lengths import LENGTHS
 from tests.run.driving import STEP_S, Ids, parts, quiet, subject
+
+HUNG_S = 60.0
+"""Longer than any test may wait for the engine."""
 
 
 def test_a_saturated_run_counts_whole_full_batches_after_the_warm_up() -> None:
@@ -61,14 +64,15 @@ def test_an_interrupt_does_not_wait_for_the_running_batch() -> None:
         total_s: float | None = None,
         detail: str = "",
         done: float | None = None,
+        figures: Callable[[], Figures] | None = None,
     ) -> None:
         if elapsed_s > 0.2:
             raise KeyboardInterrupt
 
-    engine = FakeEngine(clock, ServiceLaw(decode_s=5.0))
+    engine = FakeEngine(clock, ServiceLaw(decode_s=HUNG_S))
     with pytest.raises(KeyboardInterrupt):
         drive_window(drive, subject(engine, clock), interrupt, rate_rps=40, repeat=1)
-    assert clock.now_s() < 4
+    assert clock.now_s() < HUNG_S
 
 
 def test_a_saturated_run_never_repeats_a_request() -> None:
@@ -136,9 +140,9 @@ def test_an_engine_that_dies_ends_the_run_and_keeps_what_was_measured() -> None:
 def test_a_request_that_is_past_its_deadline_when_the_run_is_given_up_is_a_timeout() -> None:
     clock = WallClock()
     drive = Drive(clock)
-    hung = FakeEngine(clock, ServiceLaw(prefill_s=3.0))
+    hung = FakeEngine(clock, ServiceLaw(prefill_s=HUNG_S))
     drive_window(drive, subject(hung, clock, timeout_s=0.1), quiet, rate_rps=4, repeat=1)
-    assert clock.now_s() < 3.0
+    assert clock.now_s() < HUNG_S
     late = [c for c in drive.completions() if c.done_s is None]
     assert late
     assert {c.status for c in late} == {"timeout"}
@@ -154,11 +158,12 @@ def test_a_request_without_an_outcome_before_its_deadline_is_unfinished() -> Non
         total_s: float | None = None,
         detail: str = "",
         done: float | None = None,
+        figures: Callable[[], Figures] | None = None,
     ) -> None:
         if elapsed_s > 0.3:
             raise KeyboardInterrupt
 
-    hung = FakeEngine(clock, ServiceLaw(prefill_s=3.0))
+    hung = FakeEngine(clock, ServiceLaw(prefill_s=HUNG_S))
     with pytest.raises(KeyboardInterrupt):
         drive_window(drive, subject(hung, clock), interrupt, rate_rps=20, repeat=1)
     running = [c for c in drive.completions() if c.done_s is None]

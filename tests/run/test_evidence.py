@@ -10,8 +10,8 @@ import pytest
 from bench import store
 from bench.run.evidence import commit_of, take
 from bench.run.history import Entry
-from tests.analysis.conftest import completion, steady, window_run
-from tests.run.gating import run_folder, write
+from tests.recorded import completion, steady, window_run, write
+from tests.run.gating import run_folder
 
 
 def entry_of(folder: Path) -> Entry:

@@ -17,8 +17,8 @@ from bench.errors import ConfigError, ResultError
 from bench.records import Value
 from bench.run.gate import SHARES, GateReport, Options, SystemGate, gate, judge_last
 from bench.run.history import Acceptance, Entry, append, path_of, read_history
-from tests.analysis.conftest import steady, window_run
-from tests.run.gating import QUIET, acceptance, entry, figure, history, run_folder, write
+from tests.recorded import steady, window_run, write
+from tests.run.gating import QUIET, acceptance, entry, figure, history, run_folder
 
 P50 = "p50_latency_ms"
 

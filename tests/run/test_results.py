@@ -5,16 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
-import pyarrow.parquet as pq
 import pytest
 
 from bench import store
-from bench.config import decode_experiment
 from bench.errors import ResultError
-from bench.records import Run
 from bench.run.judging import Override, judge_experiment, judge_paths
 from bench.run.results import metric_sets, write_csvs
-from tests.analysis.conftest import PRICE, quality, system_runs
+from tests.recorded import quality, system_runs, write, write_experiment
 
 
 def experiment_folder(
@@ -29,38 +26,10 @@ def experiment_folder(
         "systems": {names[0]: {"precision": "fp16"}, names[1]: {"precision": "int8"}},
         "objectives": {"p95_latency_ms": 1200},
     }
-    config = msgspec.to_builtins(decode_experiment(written, "demo.toml"))
-    store.write_experiment(
-        folder,
-        store.ExperimentMeta(
-            schema=store.SCHEMA,
-            name="demo",
-            config_file="demo.toml",
-            config=config,
-            written=written,
-            argv=["bench", "run", "demo.toml"],
-            provenance={"commit": "abc"},
-            price=msgspec.to_builtins(PRICE),
-            rate_rps=1.0,
-        ),
-    )
     one = system_runs(names[0], (0.8, 0.82, 0.81), table=quality())
     two = system_runs(names[1], (0.4, 0.41, 0.42), rps=4.0, table=quality(kl=0.001))
-    for system in (one, two):
-        for run in [system.offline, *system.windows]:
-            assert run is not None
-            write(folder, run)
+    write_experiment(folder, written, (one, two))
     return folder
-
-
-def write(folder: Path, run: Run) -> None:
-    name = "offline" if run.meta.kind == "offline" else str(run.meta.repeat)
-    store.write_run(folder / f"{run.meta.system}.{name}", run.meta, [], [])
-    target = folder / f"{run.meta.system}.{name}"
-    pq.write_table(run.requests, target / "requests.parquet")
-    pq.write_table(run.telemetry, target / "telemetry.parquet")
-    if run.quality is not None:
-        pq.write_table(run.quality, target / "quality.parquet")
 
 
 def csvs(folder: Path, target: Path) -> list[Path]:

@@ -17,8 +17,7 @@ from bench.run.experiment import run_experiment
 from bench.run.judging import judge_experiment
 from bench.run.plan import Job, window_jobs
 from bench.run.rounds import Seen, look_at_verdicts, rounds_in_words, run_rounds
-from tests.analysis.conftest import PRICE, WINDOW_S, constant_power, offline_run, quality, steady, window_run
-from tests.run.test_results import write
+from tests.recorded import PRICE, WINDOW_S, constant_power, offline_run, quality, steady, window_run, write
 
 MOST = 4
 TOKENS = {"kind": "constant", "tokens": 8}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from bench.clock import WallClock
 from bench.errors import ResultError, RunFailed
 from bench.model.fake import FakeEngine
 from bench.protocols import Admission, Meter, Policy, Running, Waiting
-from bench.records import Request, ServiceLaw
+from bench.records import Figures, Request, ServiceLaw
 from bench.run.assemble import assemble_written
-from bench.run.clockwork import pacing, queueing
+from bench.run.clockwork import Pacing, Queueing, pacing, queueing
 from bench.run.overhead import Rounds, Subject, Trial, measure
 from bench.run.selftest import SCHEMA, Cost, SelfTest, read, result_of, selftest, store
 from bench.serving.policies import ContinuousBatching, DynamicBatching, NoBatching
@@ -84,12 +85,18 @@ def by_name(found: SelfTest) -> dict[str, Cost]:
     return {cost.what: cost for cost in found.costs}
 
 
+@functools.cache
+def clockwork() -> tuple[Pacing, Queueing]:
+    return pacing(0.05, 400.0), queueing(500)
+
+
 def result(rounds: Rounds, tried: Subject) -> SelfTest:
+    sent, queued = clockwork()
     return result_of(
         rounds,
         tried,
-        pacing=pacing(0.05, 400.0),
-        queueing=queueing(500),
+        pacing=sent,
+        queueing=queued,
         names={"system": "one"},
         config_file="x.toml",
     )
@@ -290,6 +297,7 @@ def test_the_shipped_model_goes_through_the_whole_self_test() -> None:
         total_s: float | None = None,
         detail: str = "",
         done: float | None = None,
+        figures: Callable[[], Figures] | None = None,
     ) -> None:
         phases.append(phase)
 

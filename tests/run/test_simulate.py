@@ -14,30 +14,25 @@ from rich.console import Console
 
 from bench import store
 from bench.clock import VirtualClock
-from bench.config import Experiment, choose, decode_experiment
+from bench.config import Experiment, choose
 from bench.errors import BenchError, ConfigError, ResultError
 from bench.model.fake import FakeEngine
-from bench.records import Completion, Interval, JobKind, Request, RunMeta, ServiceLaw
+from bench.records import Request
 from bench.report.simulation import render_fit, render_prediction
 from bench.run.results import metric_sets
 from bench.run.simulate import MAX_REQUESTS, Prediction, fit, parse_batching, predict
 from bench.run.synthetic import Laws, laws_of, recorded_requests
-from bench.run.virtual import ClosedLoop, saturated_until_s
-from bench.serving.loop import EngineLoop, simulate
+from bench.run.virtual import ClosedLoop
+from bench.serving.loop import EngineLoop
 from bench.serving.policies import POLICIES
+from tests.run.lawful import CONTINUOUS, DYNAMIC, LAW, SATURATING, WARM, record, write_saturated
 
-LAW = ServiceLaw(
-    prefill_s=0.01,
-    prefill_s_per_token=2e-4,
-    decode_s=0.02,
-    decode_s_per_sequence=0.002,
-    decode_s_per_context_token=1e-6,
-)
-DYNAMIC = {"kind": "dynamic", "max_size": 4, "max_wait_ms": 20}
-CONTINUOUS = {"kind": "continuous", "max_size": 4}
-RATE_RPS, WARMUP_S, WINDOW_S = 1.0, 10.0, 60.0
-SATURATING, WARM = 160, 16
-"""Requests of the saturated run, and those of its warm-up."""
+BUCKET: dict[str, Any] = {
+    "kind": "bucket",
+    "max_size": 4,
+    "max_wait_ms": 1000,
+    "edges": [40, 80, 120, 160, 240],
+}
 
 
 @pytest.fixture(scope="module")
@@ -51,129 +46,51 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return record(tmp_path_factory.mktemp("runs") / "demo" / "20260101T000000Z-abc", systems)
 
 
-def record(folder: Path, systems: dict[str, Any], **workload: Any) -> Path:
-    """Write an experiment's folder as a run would, with the law's times for measured ones."""
-    written = {
-        "name": "demo",
-        "seed": 7,
-        "workload": {
-            "requests_per_day": 86_400,
-            "arrivals": "poisson",
-            "input_tokens": {"kind": "lognormal", "mean": 100, "cv": 0.5, "max": 400},
-            "output_tokens": {"kind": "lognormal", "mean": 20, "cv": 0.5, "max": 60},
-            **workload,
-        },
-        "model": {"id": "m"},
-        "systems": systems,
-        "protocol": {"warmup_s": WARMUP_S, "window_s": WINDOW_S, "timeout_s": 30, "repeats": 2},
-    }
-    experiment = decode_experiment(written, "demo.toml")
-    meta = store.ExperimentMeta(
-        schema=store.SCHEMA,
-        name="demo",
-        config_file="demo.toml",
-        config=msgspec.to_builtins(experiment),
-        written=written,
-        argv=["bench", "run", "demo.toml"],
-        provenance={},
-        rate_rps=RATE_RPS,
-    )
-    store.write_experiment(folder, meta)
-    laws = Laws(experiment=experiment)
-    for name in systems:
-        write_saturated(folder, meta, name)
-        for repeat in (1, 2):
-            drawn = laws.open_loop(int(RATE_RPS * (WARMUP_S + 2 * WINDOW_S)), RATE_RPS, (7, repeat))
-            # The clock of a run does not start with its traffic.
-            requests = [msgspec.structs.replace(request, due_s=request.due_s + 5.0) for request in drawn]
-            window = Interval(start_s=5.0 + WARMUP_S, end_s=5.0 + WARMUP_S + WINDOW_S)
-            outcomes = serve(requests, meta.config["systems"][name], 30)
-            write_job(folder, meta, name, "window", repeat, outcomes, window=window)
-    return folder
-
-
-def write_saturated(
-    folder: Path, meta: store.ExperimentMeta, name: str, outstanding: int | None = None
-) -> None:
-    """Write a system's saturated run."""
-    laws = Laws(experiment=msgspec.convert(meta.config, Experiment))
-    outcomes = saturate(laws.saturating(SATURATING, (7, 0, 0)), meta.config["systems"][name], outstanding)
-    ends_s = sorted(outcome.done_s for outcome in outcomes if outcome.done_s is not None)
-    ended_s = saturated_until_s(outcomes)
-    facts = {"offline_started_s": ends_s[WARM - 1], "offline_ended_s": ended_s}
-    # What still waits when a run is over is sent away.
-    kept = [
-        outcome
-        if outcome.admitted_s is not None and outcome.admitted_s < ended_s
-        else sent_away(outcome, ended_s)
-        for outcome in outcomes
-    ]
-    assert kept != outcomes
-    write_job(folder, meta, name, "offline", 0, kept, facts=facts)
-
-
-def sent_away(outcome: Completion, now_s: float) -> Completion:
-    return Completion(
-        uid=outcome.uid,
-        due_s=outcome.due_s,
-        sent_s=outcome.sent_s,
-        done_s=now_s,
-        prompt_tokens=outcome.prompt_tokens,
-        status="rejected",
-        error="closed before it was served",
-    )
-
-
-def serve(requests: list[Request], system: dict[str, Any], timeout_s: float) -> list[Completion]:
-    clock = VirtualClock()
-    engine = FakeEngine(clock, LAW, style="static" if system["engine"] == "generate" else "steps")
-    policy = choose(POLICIES, system["batching"], "test", "batching")
-    return simulate(requests, policy, engine, clock, queue_limit=1024, timeout_s=timeout_s)
-
-
-def saturate(
-    requests: list[Request], system: dict[str, Any], outstanding: int | None = None
-) -> list[Completion]:
-    """Serve as `bench.run.drive` measures, with as many outstanding as the policy needs by default."""
-    clock = VirtualClock()
-    engine = FakeEngine(clock, LAW, style="static" if system["engine"] == "generate" else "steps")
-    policy = choose(POLICIES, system["batching"], "test", "batching")
-    inbox = ClosedLoop(requests, clock, outstanding or policy.max_batch + policy.backlog)
-    EngineLoop(inbox, policy, engine, clock, math.inf).run()
-    return [ticket.completion() for ticket in inbox.tickets]
-
-
-def write_job(
-    folder: Path,
-    experiment: store.ExperimentMeta,
-    system: str,
-    kind: JobKind,
-    repeat: int,
-    outcomes: list[Completion],
-    *,
-    window: Interval | None = None,
-    facts: dict[str, Any] | None = None,
-) -> None:
-    meta = RunMeta(
-        schema=store.SCHEMA,
-        status="complete",
-        source="measured",
-        kind=kind,
-        system=system,
-        repeat=repeat,
-        config=experiment.config,
-        written=experiment.written,
-        provenance={},
-        device="cpu",
-        offered_rps=RATE_RPS if kind == "window" else None,
-        window=window,
-        facts=facts or {},
-    )
-    store.write_run(folder / f"{system}.{'offline' if kind == 'offline' else repeat}", meta, outcomes, [])
-
-
 def figures(prediction: Prediction) -> dict[str, tuple[float | None, float | None]]:
     return {figure.name: (figure.predicted.value, figure.measured.value) for figure in prediction.figures}
+
+
+def closed_loop_of_buckets(requests: list[Request], outstanding: int) -> tuple[list[float], float]:
+    """Serve by BUCKET over static batches under LAW in a plain loop; return the ends and the last sending.
+
+    The clients of a batch send again when the next one has been chosen.
+    """
+    waiting = [(0.0, request) for request in requests[:outstanding]]
+    coming, now_s, sent_s = requests[outstanding:], 0.0, 0.0
+    late: list[tuple[float, Request]] = []
+    ends_s: list[float] = []
+    while coming or late:
+        buckets: dict[int, list[tuple[float, Request]]] = {}
+        for one in waiting:
+            number = sum(len(one[1].prompt_ids) > edge for edge in BUCKET["edges"])
+            buckets.setdefault(number, []).append(one)
+        oldest = next(iter(buckets.values()))
+        window_s = oldest[0][0] + BUCKET["max_wait_ms"] / 1000
+        full = [bucket for bucket in buckets.values() if len(bucket) >= 4]
+        if now_s < window_s and not full:
+            if not late:
+                now_s = window_s
+            waiting, late = waiting + late, []
+            continue
+        batch = (oldest if now_s >= window_s else full[0])[:4]
+        waiting = [one for one in waiting if one not in batch] + late
+        width, rows = max(len(request.prompt_ids) for _, request in batch), len(batch)
+        now_s += LAW.prefill_s + LAW.prefill_s_per_token * rows * width
+        for step in range(1, max(request.output_tokens for _, request in batch)):
+            now_s += LAW.decode_s + LAW.decode_s_per_sequence * rows
+            now_s += LAW.decode_s_per_context_token * rows * (width + step)
+        ends_s += [now_s] * rows
+        late = [(now_s, request) for request in coming[:rows]]
+        del coming[:rows]
+        sent_s = now_s if late else sent_s
+    return ends_s, sent_s
+
+
+def shown(renderable: Any) -> str:
+    console = Console(width=100, no_color=True)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get()
 
 
 def test_every_system_gets_its_law_and_one_can_be_named(folder: Path) -> None:
@@ -238,14 +155,6 @@ def test_another_policy_serves_the_same_recorded_requests(folder: Path) -> None:
     assert predicted < 0.9 * measured
 
 
-BUCKET: dict[str, Any] = {
-    "kind": "bucket",
-    "max_size": 4,
-    "max_wait_ms": 1000,
-    "edges": [40, 80, 120, 160, 240],
-}
-
-
 def test_the_saturated_run_is_simulated_with_as_many_outstanding_as_when_measured(tmp_path: Path) -> None:
     """A policy that picks finds more to its liking the more there is to choose from."""
     folder = record(tmp_path / "demo" / "stamp", {"baseline": {"batching": BUCKET}})
@@ -262,42 +171,6 @@ def test_the_saturated_run_is_simulated_with_as_many_outstanding_as_when_measure
         assert predicted == pytest.approx(measured, rel=0.01)
         found.append(measured or 0.0)
     assert found[1] > 1.05 * found[0]
-
-
-def closed_loop_of_buckets(requests: list[Request], outstanding: int) -> tuple[list[float], float]:
-    """Serve by BUCKET over static batches under LAW in a plain loop; return the ends and the last sending.
-
-    The clients of a batch send again when the next one has been chosen.
-    """
-    waiting = [(0.0, request) for request in requests[:outstanding]]
-    coming, now_s, sent_s = requests[outstanding:], 0.0, 0.0
-    late: list[tuple[float, Request]] = []
-    ends_s: list[float] = []
-    while coming or late:
-        buckets: dict[int, list[tuple[float, Request]]] = {}
-        for one in waiting:
-            number = sum(len(one[1].prompt_ids) > edge for edge in BUCKET["edges"])
-            buckets.setdefault(number, []).append(one)
-        oldest = next(iter(buckets.values()))
-        window_s = oldest[0][0] + BUCKET["max_wait_ms"] / 1000
-        full = [bucket for bucket in buckets.values() if len(bucket) >= 4]
-        if now_s < window_s and not full:
-            if not late:
-                now_s = window_s
-            waiting, late = waiting + late, []
-            continue
-        batch = (oldest if now_s >= window_s else full[0])[:4]
-        waiting = [one for one in waiting if one not in batch] + late
-        width, rows = max(len(request.prompt_ids) for _, request in batch), len(batch)
-        now_s += LAW.prefill_s + LAW.prefill_s_per_token * rows * width
-        for step in range(1, max(request.output_tokens for _, request in batch)):
-            now_s += LAW.decode_s + LAW.decode_s_per_sequence * rows
-            now_s += LAW.decode_s_per_context_token * rows * (width + step)
-        ends_s += [now_s] * rows
-        late = [(now_s, request) for request in coming[:rows]]
-        del coming[:rows]
-        sent_s = now_s if late else sent_s
-    return ends_s, sent_s
 
 
 def test_a_policy_that_waits_for_what_cannot_come_is_an_error_and_no_endless_loop() -> None:
@@ -456,13 +329,6 @@ def test_requests_and_seconds_exclude_each_other(folder: Path) -> None:
 def test_a_policy_is_written_as_in_an_experiment_file() -> None:
     assert parse_batching("none") == parse_batching('"none"') == "none"
     assert parse_batching('{ kind = "static", size = 4 }') == {"kind": "static", "size": 4}
-
-
-def shown(renderable: Any) -> str:
-    console = Console(width=100, no_color=True)
-    with console.capture() as capture:
-        console.print(renderable)
-    return capture.get()
 
 
 def test_the_report_shows_the_law_and_what_is_not_known_of_it(folder: Path) -> None:

@@ -9,11 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from bench import store
+from bench.analysis.evaluation import Judged
 from bench.cli import app
 from bench.config import EXPECTATIONS
 from bench.errors import ConfigError
 from bench.run.assemble import assemble, assemble_written
-from bench.run.judging import Judged, Override, judge_experiment, judge_paths
+from bench.run.judging import Override, judge_experiment, judge_paths
 from bench.run.results import write_csvs
 from tests.run.recording import WRITTEN, Story, record
 from tests.run.verdict_cases import BASELINE, BETTER, CASES, WAIVED, Changes, but, recorded

@@ -3,44 +3,25 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from itertools import pairwise
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.clock import VirtualClock
-from bench.errors import EngineLost
-from bench.model.fake import FailOn, FakeEngine
-from bench.protocols import Admission, Engine, Policy, Running, Waiting
-from bench.records import Completion, Failure, Generation, Request, ServiceLaw
-from bench.serving.loop import EngineLoop, simulate
+from bench.model.fake import FakeEngine
+from bench.protocols import Policy
+from bench.records import Completion, Request, ServiceLaw
+from bench.serving.loop import EngineLoop
 from bench.serving.policies import ContinuousBatching, DynamicBatching, NoBatching
-from bench.serving.queue import RequestQueue, ScheduledQueue, Ticket
+from bench.serving.queue import ScheduledQueue
+from tests.serving.looping import serve
 
-from .traffic import Spoil, WrongEngine, assert_stages_sum_to_latency, poisoned, request, too_big_above
-
-
-def serve(
-    requests: Sequence[Request],
-    policy: Policy | None = None,
-    *,
-    engine: Callable[[VirtualClock], Engine] | None = None,
-    fail_on: FailOn = lambda batch: None,
-    queue_limit: int = 10_000,
-    timeout_s: float = math.inf,
-) -> list[Completion]:
-    """Serve on a machine whose every token takes 0.1 s, whatever the batch."""
-    clock = VirtualClock()
-    built = engine(clock) if engine else FakeEngine(clock, ServiceLaw(decode_s=0.1), fail_on=fail_on)
-    policy = policy or DynamicBatching(max_size=8, max_wait_ms=0)
-    return simulate(requests, policy, built, clock, queue_limit=queue_limit, timeout_s=timeout_s)
+from .traffic import assert_stages_sum_to_latency, poisoned, request, too_big_above
 
 
 @settings(max_examples=150, deadline=None)
@@ -129,20 +110,6 @@ def check_one_batch_at_a_time(outcomes: list[Completion]) -> None:
         assert done_s <= next_admitted_s
 
 
-def test_a_request_that_expires_while_it_waits_for_a_retry_has_waited_to_its_end() -> None:
-    engine = partial(FakeEngine, law=ServiceLaw(decode_s=0.1), fail_on=too_big_above(1))
-    first, second = serve(
-        [request(0, output_tokens=5), request(1)],
-        DynamicBatching(max_size=2, max_wait_ms=0),
-        engine=engine,
-        timeout_s=0.3,
-    )
-    assert (first.admitted_s, second.admitted_s, second.batch_id) == (0.0, None, None)
-    assert second.status == "timeout"
-    assert "no retry was left" in (second.error or "")
-    assert second.queue_s == second.done_s == first.done_s
-
-
 @given(due_s=st.lists(st.floats(0, 20), min_size=1, max_size=60), max_size=st.integers(1, 6))
 def test_requests_start_in_the_order_in_which_they_came(due_s: list[float], max_size: int) -> None:
     outcomes = serve(
@@ -192,59 +159,6 @@ def test_a_full_batch_goes_at_once() -> None:
     assert [(o.admitted_s, o.admit_reason, o.batch_size) for o in outcomes] == [(1.0, "size", 4)] * 4
 
 
-def test_a_device_that_is_lost_ends_the_loop_and_answers_everybody() -> None:
-    queue_requests = [request(uid) for uid in range(4)]
-    calls: list[int] = []
-
-    def lost(batch: Sequence[Request]) -> BaseException | None:
-        calls.append(len(batch))
-        return EngineLost("the GPU failed")
-
-    clock = VirtualClock()
-    queue = ScheduledQueue(queue_requests, clock, 10)
-    loop = EngineLoop(queue, NoBatching(), FakeEngine(clock, fail_on=lost), clock, 60.0)
-    with pytest.raises(EngineLost):
-        loop.run()
-    assert calls == [1], "nothing is tried again on a lost device"
-    outcomes = [ticket.result(0) for ticket in queue.tickets]
-    assert all(o.status == "error" and "the GPU failed" in (o.error or "") for o in outcomes)
-
-
-def test_a_poisoned_request_fails_alone_with_its_error_and_its_neighbours_are_served() -> None:
-    outcomes = serve([request(uid) for uid in range(8)], fail_on=poisoned(5))
-    assert [o.status for o in outcomes] == ["ok"] * 5 + ["error"] + ["ok"] * 2
-    assert outcomes[5].error == "ValueError: poison in [5]"
-    assert outcomes[5].batch_size == 1
-    assert all((o.admit_reason or "").startswith("retry after ValueError: poison in [") for o in outcomes)
-    assert outcomes[0].batch_size == 4
-
-
-def test_a_batch_that_does_not_fit_into_memory_is_served_in_smaller_ones() -> None:
-    outcomes = serve([request(uid) for uid in range(8)], fail_on=too_big_above(3))
-    assert [(o.status, o.batch_size) for o in outcomes] == [("ok", 2)] * 8
-
-
-def test_a_retry_finds_the_memory_of_the_failed_batch_released() -> None:
-    class Tensor:
-        pass
-
-    held: list[weakref.ref[Tensor]] = []
-    alive_at_retry: list[bool] = []
-
-    def generate(batch: Sequence[Request]) -> BaseException | None:
-        alive_at_retry.extend(ref() is not None for ref in held)
-        tensor = Tensor()
-        held.append(weakref.ref(tensor))
-        if len(batch) > 1:
-            raise MemoryError("this frame, and the tensor in it, hang on the traceback")
-        return None
-
-    outcomes = serve([request(uid) for uid in range(4)], fail_on=generate)
-    assert [o.status for o in outcomes] == ["ok"] * 4
-    assert len(held) == 7
-    assert not any(alive_at_retry)
-
-
 def test_a_request_that_is_too_long_fails_alone_before_it_takes_anyones_place() -> None:
     requests = [request(uid, prompt_tokens=4094 if uid == 1 else 4) for uid in range(3)]
     outcomes = serve(requests)
@@ -258,30 +172,6 @@ def test_a_request_that_is_too_long_does_not_fill_a_batch() -> None:
     requests = [request(0, prompt_tokens=5000), request(1), request(2, due_s=9.0)]
     outcomes = serve(requests, DynamicBatching(max_size=2, max_wait_ms=500))
     assert (outcomes[1].admit_reason, outcomes[1].admitted_s) == ("window", 0.5)
-
-
-def test_a_queue_that_is_discarded_while_the_policy_decides_leaves_the_engine_alone() -> None:
-    clock = VirtualClock()
-    queue = RequestQueue(clock, limit=10)
-    ran: list[Sequence[Request]] = []
-
-    class DiscardedMeanwhile:
-        max_batch = 1
-        backlog = 1
-        joins = False
-        prefill_chunk = None
-
-        def admit(
-            self, waiting: Sequence[Waiting], running: Running, now_s: float, *, draining: bool
-        ) -> Admission:
-            queue.discard()
-            return Admission(take=(0,), reason="idle")
-
-    ticket = queue.submit(request(0))
-    engine = FakeEngine(clock, fail_on=lambda batch: ran.append(batch))
-    EngineLoop(queue, DiscardedMeanwhile(), engine, clock, 60.0).run()
-    assert ticket.result(0).status == "rejected"
-    assert ran == []
 
 
 def test_a_request_that_waits_too_long_is_never_served() -> None:
@@ -301,60 +191,9 @@ def test_a_waiting_request_expires_by_a_timer_while_the_policy_holds_it() -> Non
     assert [(o.status, o.done_s) for o in outcomes] == [("timeout", 3.0), ("ok", pytest.approx(100.2))]
 
 
-def test_requests_that_expire_during_a_failed_attempt_are_not_retried() -> None:
-    ran: list[tuple[int, ...]] = []
-
-    class SlowFailure(FakeEngine):
-        def admit(self, batch: Sequence[Request]) -> None:
-            ran.append(tuple(r.uid for r in batch))
-            super().admit(batch)
-
-        def step(self, until_s: float) -> Sequence[Generation | Failure]:
-            super().step(until_s)
-            raise RuntimeError("after all the work")
-
-    outcomes = serve(
-        [request(uid) for uid in range(4)],
-        engine=lambda clock: SlowFailure(clock, ServiceLaw(decode_s=1.0)),
-        timeout_s=3,
-    )
-    # Each attempt takes 2 s: at 2 s the first half is tried, at 4 s all are expired.
-    assert ran == [(0, 1, 2, 3), (0, 1)]
-    assert [(o.status, o.done_s) for o in outcomes] == [("timeout", 4.0)] * 4
-
-
 def test_a_queue_that_is_full_rejects_and_serves_the_others() -> None:
     outcomes = serve([request(uid, due_s=0.01 * uid) for uid in range(6)], NoBatching(), queue_limit=2)
     assert [o.status for o in outcomes] == ["ok", "ok", "ok", "rejected", "rejected", "rejected"]
-
-
-def renamed(answer: Generation | Failure, uid: int) -> Generation | Failure:
-    return msgspec.structs.replace(answer, uid=uid)
-
-
-@pytest.mark.parametrize(
-    ("spoil", "complaint"),
-    [
-        (lambda answers: [], ""),
-        (lambda answers: [*answers, answers[0]], " twice"),
-        (lambda answers: [renamed(answer, 99) for answer in answers], "request 99 and it does not run"),
-    ],
-    ids=["none", "twice", "a stranger's"],
-)
-def test_an_engine_that_mixes_up_its_answers_fails_the_requests_that_it_had(
-    spoil: Spoil, complaint: str
-) -> None:
-    outcomes = serve([request(uid) for uid in range(3)], engine=lambda clock: WrongEngine(clock, spoil))
-    assert [o.status for o in outcomes] == ["error"] * 3
-    assert all(complaint in (o.error or "") for o in outcomes)
-
-
-def test_an_engine_that_forgets_one_answer_fails_that_request() -> None:
-    outcomes = serve(
-        [request(uid) for uid in range(3)],
-        engine=lambda clock: WrongEngine(clock, lambda answers: [a for a in answers if a.uid != 1]),
-    )
-    assert [o.status for o in outcomes] == ["ok", "error", "ok"]
 
 
 def test_a_record_says_why_a_request_waited_and_why_it_went() -> None:
@@ -397,46 +236,6 @@ def test_requests_join_a_running_batch_at_its_next_step_and_leave_it_when_they_e
     assert [o.wait_reason for o in outcomes] == [None, "busy", "busy", "size"]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_in_the_engine_answers_everything_and_goes_on_to_the_caller(
-    error: type[BaseException],
-) -> None:
-    clock = VirtualClock()
-    requests = [*(request(uid) for uid in range(4)), request(4, due_s=5.0)]
-    queue = ScheduledQueue(requests, clock, limit=10)
-    engine = FakeEngine(clock, fail_on=poisoned(1, error=error))
-    loop = EngineLoop(queue, DynamicBatching(max_size=2, max_wait_ms=0), engine, clock, 60.0)
-    with pytest.raises(error):
-        loop.run()
-    outcomes = [ticket.result(0) for ticket in queue.tickets]
-    assert [o.status for o in outcomes] == ["error"] * 4 + ["rejected"]
-    assert all(f"engine stopped: {error.__name__}" in (o.error or "") for o in outcomes[:4])
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [Admission(), Admission(wake_s=-1.0), Admission(take=(7,), reason="out of range")],
-    ids=["never", "in the past", "nobody"],
-)
-def test_a_defective_policy_ends_the_loop_with_every_request_answered(answer: Admission) -> None:
-    class Defective:
-        max_batch = 1
-        backlog = 1
-        joins = False
-        prefill_chunk = None
-
-        def admit(
-            self, waiting: Sequence[Waiting], running: Running, now_s: float, *, draining: bool
-        ) -> Admission:
-            return answer
-
-    clock = VirtualClock()
-    queue = ScheduledQueue([request(0), request(1)], clock, limit=10)
-    with pytest.raises((RuntimeError, IndexError)):
-        EngineLoop(queue, Defective(), FakeEngine(clock), clock, 60.0).run()
-    assert [ticket.result(0).status for ticket in queue.tickets] == ["error", "error"]
-
-
 def test_the_same_traffic_gives_the_same_outcomes() -> None:
     due_s = np.cumsum(np.random.default_rng(1).exponential(0.1, 200)).tolist()
     requests = [request(uid, t) for uid, t in enumerate(due_s)]
@@ -456,32 +255,3 @@ def test_who_leaves_somebody_behind_keeps_its_own_reason(policy: Policy, waits: 
     requests = [request(0, 1.0), request(1, 1.0 + apart_s), request(2, 1.0 + apart_s), request(3, 50.0)]
     outcomes = serve(requests, policy)
     assert [o.wait_reason for o in outcomes[:3]] == waits
-
-
-def test_a_retry_that_comes_too_late_tells_the_failure_before_it() -> None:
-    class SlowFailure(FakeEngine):
-        def step(self, until_s: float) -> Sequence[Generation | Failure]:
-            super().step(until_s)
-            raise RuntimeError("after all the work")
-
-    outcomes = serve(
-        [request(uid) for uid in range(2)],
-        engine=lambda clock: SlowFailure(clock, ServiceLaw(decode_s=1.0)),
-        timeout_s=1.5,
-    )
-    assert {o.status for o in outcomes} == {"timeout"}
-    assert all("after all the work" in (o.error or "") and o.admitted_s is None for o in outcomes)
-
-
-def test_a_callback_that_raises_takes_nobody_elses_answer_with_it(caplog: pytest.LogCaptureFixture) -> None:
-    def broken(ticket: Ticket) -> None:
-        raise ZeroDivisionError(f"in the client of {ticket.request.uid}")
-
-    clock = VirtualClock()
-    queue = ScheduledQueue([request(uid) for uid in range(4)], clock, limit=10)
-    for ticket in queue.tickets:
-        ticket.on_done = broken
-    policy = DynamicBatching(max_size=4, max_wait_ms=0)
-    EngineLoop(queue, policy, FakeEngine(clock), clock, 60.0).run()
-    assert [ticket.result(0).status for ticket in queue.tickets] == ["ok"] * 4
-    assert "in the client of 3" in caplog.text

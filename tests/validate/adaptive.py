@@ -30,13 +30,12 @@ from bench.analysis.failures import Failures, Segment, failures
 from bench.analysis.looks import look_confidence
 from bench.analysis.metrics import REQUIRED
 from bench.analysis.settled import standing
-from bench.analysis.stats import CONFIDENCE, level_interval
+from bench.analysis.stats import CONFIDENCE
 from bench.analysis.system import MetricSet, missing
 from bench.config import Objectives
-from bench.records import Value
 from bench.units import to_ms
-from tests.analysis.conftest import ASSUMED, LIMITS
 from tests.analysis.pairs import metrics
+from tests.recorded import ASSUMED, LIMITS, repeated
 from tests.validate.queues import KINDS, serve, traffic
 from tests.validate.recording import Check, record
 
@@ -149,23 +148,11 @@ def side(name: str, figures: Mapping[str, Array], confidence: float) -> MetricSe
     """Return a system's metrics with these figures of its repeats; of the others, what is judged at all."""
     measured = metrics(name)
     known = {key: value for key, value in measured.values.items() if key in JUDGED}
-    values = {key: repeated(figure.tolist(), confidence) for key, figure in figures.items()}
+    values = {
+        key: repeated(*figure.tolist(), confidence=confidence, source="simulated")
+        for key, figure in figures.items()
+    }
     return msgspec.structs.replace(measured, values=known | values)
-
-
-def repeated(figures: list[float], confidence: float) -> Value:
-    """Return the value of a metric from the figures of its repeats."""
-    found = level_interval(figures, confidence)
-    return Value(
-        value=found.mean,
-        source="simulated",
-        note="",
-        low=found.low,
-        high=found.high,
-        n=found.n,
-        repeats=dict(enumerate(figures, 1)),
-        confidence=confidence,
-    )
 
 
 def lengths(change_pct: float, trials: int, seed: int = SEED) -> Ways:
@@ -266,7 +253,7 @@ def latency_row(share: float, sides_s: tuple[Array, Array], plan: Plan) -> Compa
     old, new = (
         missing("too many requests failed")
         if is_infinite
-        else repeated((to_ms(1.0) * side_s).tolist(), plan.confidence)
+        else repeated(*(to_ms(1.0) * side_s).tolist(), confidence=plan.confidence, source="simulated")
         for side_s, is_infinite in zip(sides_s, infinite, strict=True)
     )
     return compare_metric(

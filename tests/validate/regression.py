@@ -22,8 +22,7 @@ import numpy as np
 
 from bench.analysis.effects import MATERIAL_PCT
 from bench.analysis.regression import Chart, Judgement, Observed, scale_of
-from bench.analysis.stats import level_interval
-from bench.records import Value
+from tests.recorded import repeated
 from tests.validate.recording import Check, record
 
 SEED = 41
@@ -94,17 +93,7 @@ def runs_of(noise: Noise, steps: Sequence[float], rng: np.random.Generator) -> I
     day = rng.normal(0.0, noise.day)
     for number, step in enumerate(steps):
         repeats = (1.0 + step) * np.exp(day + rng.normal(0.0, noise.repeat, REPEATS))
-        found = level_interval(repeats.tolist())
-        value = Value(
-            value=found.mean,
-            source="simulated",
-            note="",
-            low=found.low,
-            high=found.high,
-            n=found.n,
-            repeats=dict(enumerate(repeats.tolist(), 1)),
-        )
-        yield Observed(str(number), value)
+        yield Observed(str(number), repeated(*repeats.tolist(), source="simulated"))
         day = noise.alike * day + rng.normal(0.0, noise.day * math.sqrt(1.0 - noise.alike**2))
 
 

@@ -1,17 +1,27 @@
-"""Builders of small recorded runs whose metrics are known by hand."""
+"""Recorded runs from a few words: what every test needs that reads measurements without making any.
+
+`system_runs("baseline", (0.5, 0.6))` is a system with two repeats whose requests took 0.5 and 0.6 s;
+`window_run` and `offline_run` are one job, `completion` and `sample` one row, `quality` a quality pass.
+`repeated(1.0, 1.1, 0.9)` is a metric's value from the figures of its repeats, with its interval. `write` puts
+a job into a folder. Whole experiments on disk are told as stories in `tests.run.recording`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from bench import store
+from bench.analysis.stats import level_interval
 from bench.analysis.system import Assumed, Reading, SystemRuns
-from bench.config import Objectives, Quality
+from bench.config import Objectives, Quality, decode_experiment
 from bench.records import Completion, Interval, Run, RunMeta, Sample, Source, Value
-from bench.store import SCHEMA
 
 START_S, END_S = 10.0, 20.0
 WINDOW = Interval(start_s=START_S, end_s=END_S)
@@ -128,7 +138,7 @@ def window_run(
     """Return one repeat at the common rate of 1 request/s."""
     known = {"gpu_name": "NVIDIA H200", "driver": "595", "weights_bytes": 2_000_000_000, "load_s": 3.0}
     fields: dict[str, Any] = {
-        "schema": SCHEMA,
+        "schema": store.SCHEMA,
         "status": "complete",
         "kind": "window",
         "config": CONFIG,
@@ -191,3 +201,58 @@ def number(reading: Reading | Value) -> float:
     if reading.value is None:
         pytest.fail(f"missing: {reading}")
     return reading.value
+
+
+def repeated(*figures: float, confidence: float = 0.95, **fields: Any) -> Value:
+    """Return a metric's value from the figures of its repeats, as an analysis puts them together."""
+    found = level_interval(figures, confidence)
+    usual: dict[str, Any] = {
+        "value": found.mean,
+        "source": "measured",
+        "note": "",
+        "low": found.low,
+        "high": found.high,
+        "n": found.n,
+        "repeats": dict(enumerate(figures, 1)),
+        "confidence": confidence,
+    }
+    return Value(**(usual | fields))
+
+
+def unpaired(*figures: float) -> Value:
+    """Return the value of which nobody knows which repeat had which figure: nothing can be paired then."""
+    return repeated(*figures, repeats=None)
+
+
+def write_experiment(
+    folder: Path, written: dict[str, Any], systems: Sequence[SystemRuns], **changes: Any
+) -> None:
+    """Write an experiment's folder: the file as `written`, and the systems' recorded jobs."""
+    name = f"{written['name']}.toml"
+    usual: dict[str, Any] = {
+        "schema": store.SCHEMA,
+        "name": written["name"],
+        "config_file": name,
+        "config": msgspec.to_builtins(decode_experiment(written, name)),
+        "written": written,
+        "argv": ["bench", "run", name],
+        "provenance": {"commit": "abc"},
+        "price": msgspec.to_builtins(PRICE),
+        "rate_rps": 1.0,
+    }
+    store.write_experiment(folder, store.ExperimentMeta(**(usual | changes)))
+    for system in systems:
+        for run in (system.offline, *system.windows):
+            assert run is not None
+            write(folder, run)
+
+
+def write(folder: Path, run: Run) -> None:
+    """Write a recorded job into its experiment's folder."""
+    name = "offline" if run.meta.kind == "offline" else str(run.meta.repeat)
+    target = folder / f"{run.meta.system}.{name}"
+    store.write_run(target, run.meta, [], [])
+    pq.write_table(run.requests, target / "requests.parquet")
+    pq.write_table(run.telemetry, target / "telemetry.parquet")
+    if run.quality is not None:
+        pq.write_table(run.quality, target / "quality.parquet")
