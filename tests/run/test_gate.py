@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,7 +11,6 @@ from typer.testing import CliRunner
 
 from bench.analysis.metrics import METRICS
 from bench.cli import app
-from bench.cli.gate import gate as command
 from bench.errors import ConfigError, ResultError
 from bench.records import Value
 from bench.run.gate import SHARES, GateReport, Options, SystemGate, gate, judge_last
@@ -302,13 +300,6 @@ def test_a_junit_file_that_cannot_be_written_costs_no_verdict_and_is_no_regressi
         assert isinstance(done.exception, ResultError)
         assert str(done.exception).startswith(f"{target}: cannot be written (")
         assert "no baseline was ever accepted" in done.stdout
-
-
-def test_the_page_names_every_option_of_the_command() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "regression.md").read_text(encoding="utf-8")
-    options = {f"--{name.replace('_', '-')}" for name in inspect.signature(command).parameters} - {"--run"}
-    assert len(options) == 8
-    assert {option for option in options if option not in page} == set()
 
 
 def test_a_damaged_history_is_one_line_and_exit_code_2(tmp_path: Path) -> None:

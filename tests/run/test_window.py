@@ -141,5 +141,5 @@ def test_a_lost_device_ends_the_load_and_what_was_measured_is_kept() -> None:
     )
     with pytest.raises(RunFailed, match="lost"):
         drive_window(drive, tested, quiet, rate_rps=40, repeat=1)
-    assert clock.now_s() < 3
+    assert clock.now_s() < 15
     assert any(c.status == "ok" for c in drive.completions())
