@@ -12,13 +12,12 @@ Nothing is computed here. Each function takes the pair that `read` returns.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bench.errors import BenchError
 from bench.report import frames
-from bench.report.frames import deciding, shown
+from bench.report.frames import shown
 from bench.report.narrative import (
     Pair,
     analysis,
@@ -54,6 +53,14 @@ __all__ = [
     "tradeoffs",
 ]
 
+BOUNDS = {
+    "requests_per_day": (1, 1e15),
+    "p95_latency_ms": (0.001, 1e9),
+    "kg_co2e_per_kwh": (0, 10),
+    "usd_per_gpu_hour": (1e-6, 1e6),
+}
+"""Least and most of each term that can be stated, as at the command line."""
+
 
 class NotebookError(BenchError):
     """An error that a notebook shows as one line, without the traceback of code that nobody there wrote."""
@@ -70,8 +77,8 @@ def read(
     p95_latency_ms: float | None = None,
     kg_co2e_per_kwh: float | None = None,
     usd_per_gpu_hour: float | None = None,
-    workload: str = "",
-    optimization: str = "",
+    workload: str | None = None,
+    optimization: str | None = None,
 ) -> Pair:
     """Read and judge two metrics CSVs, or run folders, under the stated terms.
 
@@ -80,13 +87,13 @@ def read(
     `optimization` are descriptions in your words. Raises NotebookError, in one line.
     """
     stated = Override(
-        requests_per_day=_positive("requests_per_day", requests_per_day),
-        p95_latency_ms=_positive("p95_latency_ms", p95_latency_ms),
-        kg_co2e_per_kwh=_positive("kg_co2e_per_kwh", kg_co2e_per_kwh, or_zero=True),
-        usd_per_gpu_hour=_positive("usd_per_gpu_hour", usd_per_gpu_hour),
+        requests_per_day=_bounded("requests_per_day", requests_per_day),
+        p95_latency_ms=_bounded("p95_latency_ms", p95_latency_ms),
+        kg_co2e_per_kwh=_bounded("kg_co2e_per_kwh", kg_co2e_per_kwh),
+        usd_per_gpu_hour=_bounded("usd_per_gpu_hour", usd_per_gpu_hour),
     )
     try:
-        judged, terms = read_pair(Path(baseline), Path(optimized), stated, restate=True)
+        judged, terms = read_pair(Path(baseline), Path(optimized), stated)
     except BenchError as error:
         # "from None": the notebook shows the line, and nothing behind it.
         raise NotebookError(str(error)) from None
@@ -95,9 +102,14 @@ def read(
         verdict=judged.verdict,
         terms=terms,
         stated=stated,
-        workload=workload,
-        optimization=optimization,
+        workload=(workload or "").strip(),
+        optimization=(optimization or "").strip(),
     )
+
+
+def deciding(pair: Pair, side: Literal["baseline", "optimized"]) -> Any:
+    """Return one system's six figures as a pandas DataFrame (see `report.frames.deciding`)."""
+    return frames.deciding(pair.comparison, side)
 
 
 def changes(pair: Pair, *, every: bool = False) -> Any:
@@ -115,12 +127,14 @@ def chart(pair: Pair) -> str:
     return pair_chart(pair)
 
 
-def _positive(name: str, value: float | None, *, or_zero: bool = False) -> float | None:
-    """Return a stated term; NotebookError where it is no number that can be."""
+def _bounded(name: str, value: float | None) -> float | None:
+    """Return a stated term; NotebookError where it is no number within its bounds."""
     if value is None:
         return None
-    least = "at least 0" if or_zero else "above 0"
+    least, most = BOUNDS[name]
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0 or (value == 0 and not or_zero):
-        raise NotebookError(f"{name.upper()} is {value!r}; expected a number {least}, or None")
+    if not number or not least <= value <= most:
+        raise NotebookError(
+            f"{name.upper()} is {value!r}; expected a number from {least:g} to {most:g}, or None"
+        )
     return float(value)

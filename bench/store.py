@@ -155,8 +155,11 @@ def read_run(folder: Path) -> Run:
 
 def read_experiment(folder: Path) -> ExperimentMeta:
     """Read an experiment folder's `experiment.json`; ResultError as for `read_run`."""
-    inside = sorted(path.parent for path in folder.glob(f"*/{EXPERIMENT_FILE}"))
-    if inside and not is_experiment(folder):
+    if not is_experiment(folder):
+        below = ("*/", "*/*/", "*/*/*/")  # of an experiment, of all of them, of the results
+        found = (path.parent for depth in below for path in folder.glob(depth + EXPERIMENT_FILE))
+        inside = sorted(found, key=lambda run: run.name)
+    if not is_experiment(folder) and inside:
         raise ResultError(f"{folder}: is no run folder, but holds {len(inside)}; the newest is {inside[-1]}")
     return _decode(folder / EXPERIMENT_FILE, ExperimentMeta)
 

@@ -33,7 +33,7 @@ def section(run: str) -> str:
     made = (
         f"`{command}` on {facts['utc'][:10]}, {facts['cpu']}, {facts['cpus_usable']} cores, {threads}; "
         f"Python {facts['python']}, {versions}; commit {facts['commit'][:7]}. {meta.rate_rps:.3g} requests/s "
-        f"offered to both. `bench compare {run}` prints the whole report with its doubts."
+        f"offered to both. `bench compare {run} --all` prints the whole report with its doubts."
     )
     return f"<!-- results: {run} -->\n{report}\n\n{made}\n<!-- end of results -->"
 

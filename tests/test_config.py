@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from bench.config import Experiment, choose, decode_experiment, read_toml
+from bench.config.explaining import nearest
 from bench.errors import ConfigError
 
 MINIMAL = """
@@ -66,7 +67,12 @@ def test_a_complete_file_is_read_with_its_defaults(tmp_path: Path) -> None:
             "[systems.optimized]\nprecison = 1",
             ["systems.optimized.precison", "'precision'"],
         ),
-        ('name = "demo"', 'name = "demo"\nseed = "x"', ["seed", "expected `int`"]),
+        ('name = "demo"', 'name = "demo"\nseed = "x"', ["seed: must be a whole number, not text"]),
+        (
+            "[model]",
+            '[objectives]\np95_latency_ms = "1200"\n[model]',
+            ["objectives.p95_latency_ms: must be a number, not text"],
+        ),
         ('name = "demo"', 'name = "demo"\nseed = -1', ["seed", ">= 0"]),
         ("requests_per_day = 1000", "requests_per_day = 0", ["workload.requests_per_day", "> 0"]),
         ("requests_per_day = 1000", "", ["workload.requests_per_day", "missing"]),
@@ -103,6 +109,19 @@ def test_a_mistake_is_one_line_with_file_key_and_expectation(
     assert line.startswith(f"{path}: ")
     for part in expected:
         assert part in line
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "meant"),
+    [
+        ("max_batch_size", ["max_batch_tokens", "max_size", "max_wait_ms"], "max_size"),
+        ("max_wait", ["max_batch_tokens", "max_size", "max_wait_ms"], "max_wait_ms"),
+        ("int4", ["int8", "nf4"], "nf4"),
+        ("dynamc", ["none", "dynamic"], "dynamic"),
+    ],
+)
+def test_the_nearest_name_is_the_one_that_was_meant(name: str, known: list[str], meant: str) -> None:
+    assert nearest(name, known) == f" (did you mean {meant!r}?)"
 
 
 def test_a_file_without_systems_is_refused(tmp_path: Path) -> None:

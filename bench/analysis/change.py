@@ -2,8 +2,9 @@
 
 The interval of the ratio is taken on the logarithm (so that +100 % and -50 % are mirror images), from the
 repeats in pairs where both have them (see `contrast`); where a value is not positive or too uncertain for
-that, it is Welch's interval of the difference: of positive figures, no more than all of it can be lost, so
-it ends at -100 %. Without an interval on both sides the change is a point value.
+that, it is Welch's interval of the difference: of a figure above 0 no more than all of it can be lost, so it
+ends at -100 %. Without an interval on both sides the change is a point value. Figures that are alike in
+every digit of a CSV have not changed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Literal
 import msgspec
 
 from bench.analysis.contrast import degrees_of, log_contrast, standard_error, welch_degrees
+from bench.analysis.numbers import alike
 from bench.analysis.stats import t_quantile
 from bench.records import Value
 from bench.units import PERCENT
@@ -47,7 +49,8 @@ def change(baseline: Value, optimized: Value, better: Literal["lower", "higher"]
     """
     if baseline.value is None or optimized.value is None:
         return Change(direction="not comparable")
-    delta = optimized.value - baseline.value
+    same = alike(baseline.value, optimized.value)
+    delta = 0.0 if same else optimized.value - baseline.value
     pct = delta / baseline.value * PERCENT if baseline.value != 0 else None
     unresolved = bool(baseline.unresolved or optimized.unresolved)
     ends = None if unresolved else _interval(baseline, optimized)
@@ -60,6 +63,21 @@ def change(baseline: Value, optimized: Value, better: Literal["lower", "higher"]
         low_pct=_pct(low, baseline.value),
         high_pct=_pct(high, baseline.value),
         direction="not resolved" if unresolved and better else _direction(delta, low, high, better),
+    )
+
+
+def bounded(
+    found: Change, base: float, ends: tuple[float, float], better: Literal["lower", "higher"] | None
+) -> Change:
+    """Return a change with the ends of an interval that is known from elsewhere, and judged by it."""
+    low, high = ends
+    return msgspec.structs.replace(
+        found,
+        low=low,
+        high=high,
+        low_pct=_pct(low, base),
+        high_pct=_pct(high, base),
+        direction=_direction(found.delta or 0.0, low, high, better),
     )
 
 
@@ -88,7 +106,7 @@ def _interval(baseline: Value, optimized: Value) -> tuple[float, float] | None:
     if ratio is not None and ratio.low is not None and ratio.high is not None and ratio.high < _FARTHEST:
         return old * math.expm1(ratio.low), old * math.expm1(ratio.high)
     ends = _of_difference(baseline, optimized, new - old)
-    if ends is None or min(old, new) <= 0:
+    if ends is None or old <= 0 or new < 0:
         return ends
     return max(ends[0], -old), ends[1]
 

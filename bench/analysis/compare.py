@@ -10,12 +10,13 @@ from collections.abc import Collection, Mapping
 import msgspec
 
 from bench.analysis.attribution import sentences
-from bench.analysis.change import change
+from bench.analysis.change import bounded, change
 from bench.analysis.comparability import check
 from bench.analysis.comparison import Comparison, Row, Side
 from bench.analysis.day import per_day
 from bench.analysis.factorial import factorial_of
 from bench.analysis.findings import find, tradeoffs
+from bench.analysis.longer import longer_windows
 from bench.analysis.metrics import METRICS
 from bench.analysis.plausible import broken_identities
 from bench.analysis.sensitivity import bands
@@ -32,8 +33,10 @@ from bench.records import Value
 from bench.units import PERCENT
 
 COST, THROUGHPUT = "cost_per_1k_requests_usd", "throughput_requests_per_sec"
-ONE_PRICE = 1e-6
-"""Costs are of one price where their ratio is throughput's inverse within this share."""
+PERPLEXITY, RATIO = "perplexity", "perplexity_ratio"
+ONE_PRICE = 3e-5
+"""Costs are of one price where their ratio is throughput's inverse within this share: what the digits of two
+CSVs leave open."""
 
 
 def compare(
@@ -58,6 +61,9 @@ def compare(
         rows |= {name: _between_cards(rows[name]) for name in ENERGIES if name in rows}
     if COST in rows and THROUGHPUT in rows:
         rows[COST] = _mirrored(rows[COST], rows[THROUGHPUT])
+    if PERPLEXITY in rows:
+        rows |= _by_ratio(rows[PERPLEXITY], rows.get(RATIO) or _row(RATIO, {}, {}))
+    window_s = max((side.window_s for side in (baseline, optimized) if side.window_s), default=None)
     differences = setting_differences(baseline, optimized)
     factorial = factorial_of(baseline, optimized, others)
     comparison = Comparison(
@@ -73,8 +79,9 @@ def compare(
             *broken_identities(baseline, assumed),
             *broken_identities(optimized, assumed),
             *doubts_of_pair(baseline, optimized, others),
-            *_shared(baseline, optimized),
+            *_shared(*(_lengthened(metrics, window_s) for metrics in (baseline, optimized))),
         ),
+        window_s=window_s,
     )
     return msgspec.structs.replace(
         comparison,
@@ -123,8 +130,41 @@ def _mirrored(cost: Row, throughput: Row) -> Row:
     return msgspec.structs.replace(cost, change=mirrored)
 
 
+def _by_ratio(row: Row, ratio: Row) -> dict[str, Row]:
+    """Return the rows of the perplexity and of its ratio, each with what the other knows.
+
+    The ratio is paired by position, so its interval is that of the change. Where the reference's likelihoods
+    were not recorded it is a point value, and better or worse is not said: the last digits always differ.
+    """
+    one, two = row.baseline.value, row.optimized.value
+    if not one or two is None:
+        return {}
+    of = ratio.optimized
+    if of.value is None:
+        of = Value(value=two / one, source="derived", note=f"of the two figures; no interval: {of.note}")
+        ratio = msgspec.structs.replace(ratio, optimized=of)
+    if row.change.direction == "same":
+        return {RATIO: ratio}
+    if of.low is None or of.high is None:
+        change = msgspec.structs.replace(row.change, direction="not judged")
+    else:
+        ends = ((of.low - 1.0) * one, (of.high - 1.0) * one)
+        change = bounded(row.change, one, ends, METRICS[PERPLEXITY].better)
+    return {PERPLEXITY: msgspec.structs.replace(row, change=change), RATIO: ratio}
+
+
 def _between_cards(row: Row) -> Row:
     return msgspec.structs.replace(row, change=widened_by_gain(row.change, row.baseline.value))
+
+
+def _lengthened(metrics: MetricSet, window_s: float | None) -> MetricSet:
+    """Return a system whose doubts ask for the window that both systems need: the experiment has but one."""
+    own, both = longer_windows(metrics.window_s), longer_windows(window_s)
+    doubts = (
+        msgspec.structs.replace(doubt, remedy=both) if doubt.remedy == own else doubt
+        for doubt in metrics.doubts
+    )
+    return msgspec.structs.replace(metrics, doubts=tuple(doubts))
 
 
 def _shared(baseline: MetricSet, optimized: MetricSet) -> list[Doubt]:

@@ -78,7 +78,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     `attribution` which of several changes did what, where a factorial tells them apart,
     `sensitivity` how far dollars and CO2e depend on assumed prices and grids.
     `allowed` are checked circumstances that differ by explicit allowance, `differences` the settings of
-    the two systems that differ.
+    the two systems that differ. `window_s` is the window that would resolve both (see `longer`), where one is
+    known.
     """
 
     baseline: Side
@@ -93,6 +94,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     attribution: tuple[str, ...] = ()
     differences: dict[str, tuple[Any, Any]] = {}
     allowed: tuple[str, ...] = ()
+    window_s: float | None = None
 
     @property
     def bare(self) -> bool:

@@ -2,7 +2,8 @@
 
 Their shape is fixed because a notebook reads them; `notes` may be absent. The value column's name says
 which side a file is. Numbers are plain; an empty cell means *not measured* and its note says why. Text
-that is no number is refused with file and line, so that no NaN ever enters a verdict.
+that is no number is refused with file and line, so that no NaN ever enters a verdict. How sure a figure is
+stands in the notes that bench writes, and is read back from them.
 """
 
 from __future__ import annotations
@@ -10,11 +11,14 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
+import msgspec
+
 from bench.analysis.metrics import METRICS, REQUIRED
-from bench.analysis.numbers import plain
+from bench.analysis.numbers import SIGNIFICANT, plain, shown
 from bench.analysis.system import Doubt, MetricSet, missing
 from bench.errors import ResultError
 from bench.records import Value, ValueSource
@@ -28,8 +32,15 @@ SOURCES: dict[str, ValueSource] = {
     "replayed": "replayed",
 }
 """First words of the notes that bench writes."""
-SIGNIFICANT = 6
-"""Significant digits of a written value; more would be noise."""
+UNRESOLVED = "not resolved: "
+_NUMBER = r"-?\d{1,15}(?:\.\d{1,30})?"
+_ENDS = rf"(?P<low>{_NUMBER}) to (?P<high>{_NUMBER})"
+_INTERVAL = re.compile(
+    rf"95 % interval {_ENDS}(?:, which[^;]*)?(?: from (?P<n>\d{{1,9}}) (?:blocks|draws)\b[^;]*)?"
+)
+_OF_PROCESSES = re.compile(rf"with \S+ % between processes, by TPOT, {_ENDS}")
+_OBSERVATIONS = re.compile(r"(?:.* )?(\d{1,9}) (?:repeats|blocks)")
+"""How such a note says that a figure is unsure, how far, and of how many observations that was learnt."""
 NEVER_ZERO = frozenset(REQUIRED)
 """Metrics that cannot be 0 of anything that ran: a 0 there means *not measured* in other tools."""
 
@@ -121,7 +132,7 @@ class _Table:
             self.doubt("zero", f"{at}: {name} is 0, which nothing that ran can have", "leave the cell empty")
             self.values[name] = missing(f"{self.where} says 0, which is impossible; taken as not measured")
         else:
-            self.values[name] = Value(value=number, source=_source(note), note=note)
+            self.values[name] = _noted(Value(value=number, source=_source(note), note=note))
 
 
 def _rows(text: str, where: str) -> Iterator[tuple[int, list[str]]]:
@@ -149,3 +160,26 @@ def _source(note: str) -> ValueSource:
     """Return what a note written by bench says of its source; any other figure is as stated."""
     word = note.split(maxsplit=1)[0].rstrip(":") if note else ""
     return SOURCES.get(word, "stated")
+
+
+def _noted(value: Value) -> Value:
+    """Return a figure with the interval, or the reason why it has none, that bench wrote into its note.
+
+    An interval that does not hold the figure was not written with it, and counts for nothing.
+    """
+    if value.source == "stated" or value.value is None:
+        return value
+    parts = value.note.split("; ")
+    if why := next((part for part in parts if part.startswith(UNRESOLVED)), ""):
+        return msgspec.structs.replace(value, unresolved=why.removeprefix(UNRESOLVED))
+    at, found = next(((i, m) for i, part in enumerate(parts) if (m := _INTERVAL.fullmatch(part))), (0, None))
+    if found is None:
+        return value
+    counted = _OBSERVATIONS.fullmatch(parts[at - 1])
+    n = found["n"] or (counted and counted[1])
+    wider = next((m for part in parts if (m := _OF_PROCESSES.fullmatch(part))), found)
+    low, high = float(wider["low"]), float(wider["high"])
+    if n is None or not low <= float(shown(value.value)) <= high:
+        return value
+    # Its ends have fewer digits than the figure.
+    return msgspec.structs.replace(value, low=min(low, value.value), high=max(high, value.value), n=int(n))

@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from bench.analysis.advice import advice
 from bench.analysis.comparison import Comparison
 from bench.analysis.effects import (
     BENEFITS,
@@ -26,7 +27,7 @@ from bench.analysis.expectations import Expectation, judge_expectations
 from bench.analysis.findings import why
 from bench.analysis.further import to_settle
 from bench.analysis.gate import Gate, Outcome
-from bench.analysis.gates import CLIENT, judge
+from bench.analysis.gates import CLIENT, COMPLETENESS, judge
 from bench.analysis.guardrails import guardrails
 from bench.config import EXPECTATIONS, Expected, Objectives, Quality
 
@@ -57,7 +58,7 @@ class Score(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """The decision and everything it rests on; `binding` is the reason that decided.
+    """The decision and everything it rests on; `binding` is the reason that decided, `advice` what to do.
 
     The expectations are `registered` where they were recorded with the runs, before anything was measured.
     """
@@ -69,6 +70,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     effects: tuple[Effect, ...]
     guardrails: tuple[str, ...]
     settle: str
+    advice: str
     score: Score | None
     material_pct: float
     tolerated_pct: float
@@ -119,11 +121,12 @@ def decide(
     return Verdict(
         decision=reason.decision,
         binding=reason.binding,
-        on_point_values=not comparison.has_intervals,
+        on_point_values=not comparison.has_intervals and not unsound(gates),
         gates=gates,
         effects=effects,
         guardrails=warnings if reason.decision == "adopt with guardrails" else (),
         settle=reason.settle,
+        advice=advice(comparison, reason.decision, objectives, unsound(gates)),
         score=None if unsound(gates) else score(comparison),
         material_pct=material_pct,
         tolerated_pct=tolerated_pct,
@@ -152,14 +155,14 @@ def score(comparison: Comparison) -> Score | None:
 
 
 def unsound(gates: tuple[Gate, ...]) -> tuple[Gate, ...]:
-    """Return the gate of a client or device that was INVALID, if it was: then no figure is to be weighed."""
-    return tuple(gate for gate in gates if gate.name == CLIENT and gate.outcome != "pass")
+    """Return the gates that leave nothing to be weighed: an INVALID client or device, an unfinished run."""
+    return tuple(gate for gate in gates if gate.name in (CLIENT, COMPLETENESS) and gate.outcome != "pass")
 
 
 def _gated(gates: tuple[Gate, ...]) -> _Reason | None:
     """Return the verdict that the gates alone force: fail, then not measured, then unclear.
 
-    An invalid client binds before any of them: even a failure may be the client's.
+    An invalid client and an unfinished run bind before any of them: even a failure may be theirs.
     """
     for gate in unsound(gates):
         return _Reason("not enough evidence", gate.text, gate.settle)

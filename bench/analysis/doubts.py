@@ -7,11 +7,13 @@ nothing. A doubt never changes a number; it stands beside it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from bench.analysis import comparability, latency
 from bench.analysis.conditions import CONDITIONS
 from bench.analysis.early_stopping import least_requests
+from bench.analysis.longer import DECIDING, longer_windows, window_needed_s
 from bench.analysis.percentiles import correlation_of
 from bench.analysis.processes import spread
 from bench.analysis.recorded import scored
@@ -28,6 +30,8 @@ Find = Callable[[SystemRuns, Values], Doubt | None]
 MAX_HALF_WIDTH = 0.10
 MIN_REPEATS = 3
 SMALL_MODEL_BYTES = 0.5 * BYTES_PER_GB
+BUSY_SHARE = 0.5
+"""Of the cores: beyond it a thread that wakes, for an arrival or a token, finds its core more often taken."""
 ONE_SATURATED_RUN = "one saturated run"
 """The key of the doubt about throughput and cost, on which a guardrail depends."""
 PERCENTILES = {"p99": 0.99, "p95": 0.95, "p90": 0.90, "p50": 0.50}
@@ -81,20 +85,20 @@ def few_requests(system: SystemRuns, values: Values) -> Doubt | None:
     if not system.measured:
         return None
     n = min(scored(run).n for run in system.measured)
-    thin = [name for name, share in PERCENTILES.items() if n < minimum_count(share)]
+    # Of what is not resolved there is a doubt already.
+    shares = {name: share for name, share in PERCENTILES.items() if not _unresolved(name, values)}
+    thin = [name for name, share in shares.items() if n < minimum_count(share)]
     if not thin:
-        return _dependent_requests(system)
+        return _dependent_requests(system, shares)
     need = minimum_count(PERCENTILES[thin[0]])
     text = f"{n} requests per repeat are too few for {', '.join(thin)} ({thin[0]} needs {need})"
-    factor = minimum_count(PERCENTILES["p95"]) / max(n, 1)
-    remedy = f"make window_s {factor:.1f} times as long for p95" if factor > 1 else "read p99 as indicative"
-    return _doubt(system, "few requests", text, remedy)
+    return _doubt(system, "few requests", text, _to_resolve(system, thin))
 
 
-def _dependent_requests(system: SystemRuns) -> Doubt | None:
+def _dependent_requests(system: SystemRuns, shares: Mapping[str, float]) -> Doubt | None:
     """Doubt percentiles whose many requests are worth few: neighbours wait together."""
     worth = correlation_of(system)
-    thin = [name for name, share in PERCENTILES.items() if worth.effective < least_requests(share)]
+    thin = [name for name, share in shares.items() if worth.effective < least_requests(share)]
     if not thin:
         return None
     need = least_requests(PERCENTILES[thin[0]])
@@ -102,20 +106,30 @@ def _dependent_requests(system: SystemRuns) -> Doubt | None:
         f"the {worth.n} requests are worth {worth.effective:.0f} independent ones, too few for "
         f"{', '.join(thin)} ({thin[0]} needs {need})"
     )
-    return _doubt(system, "few requests", text, f"make window_s {need / worth.effective:.1f} times as long")
+    return _doubt(system, "few requests", text, _to_resolve(system, thin))
 
 
 def not_resolved(system: SystemRuns, values: Values) -> Doubt | None:
     """Doubt percentiles whose windows are too short for the queue's memory: no interval can be stated."""
-    thin = {
-        name: why
-        for name in reversed(PERCENTILES)
-        if (value := values.get(f"{name}_latency_ms")) is not None and (why := value.unresolved)
-    }
+    thin = {name: why for name in reversed(PERCENTILES) if (why := _unresolved(name, values))}
     if not thin:
         return None
-    text = f"{', '.join(thin)} latency is not resolved: {next(iter(thin.values()))}"
-    return _doubt(system, "not resolved", text, "lengthen protocol.window_s")
+    why = next((why for name, why in thin.items() if name in DECIDING), next(iter(thin.values())))
+    text = f"{', '.join(thin)} latency is not resolved: {why}"
+    return _doubt(system, "not resolved", text, _to_resolve(system, thin))
+
+
+def _unresolved(name: str, values: Values) -> str:
+    value = values.get(f"{name}_latency_ms")
+    return "" if value is None else value.unresolved
+
+
+def _to_resolve(system: SystemRuns, thin: Collection[str]) -> str:
+    """Return the remedy: the window by all criteria, where a percentile that decides needs one."""
+    window_s = window_needed_s(system)
+    if window_s is None and DECIDING.keys().isdisjoint(thin):
+        return f"read {', '.join(thin)} as indicative"
+    return longer_windows(window_s)
 
 
 def few_repeats(system: SystemRuns, values: Values) -> Doubt | None:
@@ -207,6 +221,21 @@ def small_model(system: SystemRuns, values: Values) -> Doubt | None:
     limit_gb = SMALL_MODEL_BYTES / BYTES_PER_GB
     text = f"the model has less than {limit_gb:g} GB of weights: overheads rule, not bandwidth"
     return _doubt(system, "small model", text, "do not carry the result over to a larger model; measure that")
+
+
+def busy_machine(name: str, provenance: Mapping[str, Any]) -> Doubt | None:
+    """Doubt the result `name` where others worked on the machine as the run began.
+
+    The load average is the whole machine's, and is held against all its cores.
+    """
+    load, cores = provenance.get("load_average_1min"), provenance.get("cpu_count")
+    if load is None or not cores or load <= BUSY_SHARE * cores:
+        return None
+    text = (
+        f"{name}: the machine was busy in the minute before the run: load average {load:.1f} on {cores} cores"
+    )
+    remedy = f"let nothing else run, and begin when `uptime` says less than {BUSY_SHARE * cores:g}"
+    return Doubt(key="busy machine", text=text, remedy=remedy)
 
 
 def _about_conditions(key: str) -> Find:

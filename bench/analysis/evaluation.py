@@ -57,3 +57,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     objectives: Objectives
     assumed: Assumed
     doubts: tuple[str, ...] = ()
+
+    @property
+    def invalid(self) -> dict[str, str]:
+        """The systems with an INVALID run, and what was wrong: nothing may be claimed of them."""
+        return {name: said for name, own in self.sets.items() if own.client and (said := own.client.warning)}

@@ -7,7 +7,7 @@ say what is gained and what is given for it, with the interval where there is on
 from __future__ import annotations
 
 from bench.analysis.comparison import QUALITY, Comparison, PerDay, Row, Side
-from bench.analysis.numbers import shown
+from bench.analysis.numbers import percent, shown
 from bench.analysis.reference import gpus, grids
 from bench.config import Objectives
 from bench.records import Value
@@ -69,16 +69,28 @@ def _room(comparison: Comparison) -> str:
 def changed(row: Row) -> str:
     """Return a row's change in words: label, percent or absolute change, its interval or that it has none."""
     change = row.change
-    if change.pct_change is None:
+    if change.delta == 0:
+        text = f"{row.label} is unchanged"
+    elif change.pct_change is None:
         text = f"{row.label} changes by {change.delta:+.4g}"
     else:
         verb = "rises" if change.pct_change > 0 else "falls"
-        text = f"{row.label} {verb} by {abs(change.pct_change):.1f} %"
+        text = f"{row.label} {verb} by {percent(change.pct_change)[1:]} %"
     if row.unresolved:
         return f"{text} (not resolved)"
     if change.low_pct is not None and change.high_pct is not None:
         text += f" (95 % interval {change.low_pct:+.1f} to {change.high_pct:+.1f} %)"
     return text
+
+
+def against(figure: float, limit: float) -> str:
+    """Return where a figure lies against a limit: `25 % below`; never all of it below."""
+    margin = (1.0 - figure / limit) * PERCENT
+    if margin == 0:
+        return "exactly at"
+    most = 99.9
+    size = f"more than {most:g}" if most < margin < PERCENT else shown(abs(margin), 3)
+    return f"{size} % {'below' if margin > 0 else 'above'}"
 
 
 def why(row: Row) -> str:
@@ -99,8 +111,7 @@ def _objective(comparison: Comparison, side: str, objectives: Objectives) -> str
     if limit is None or value.value is None:
         return ""
     name = getattr(comparison, side).name
-    margin = (1.0 - value.value / limit) * PERCENT
-    place = f"{margin:.0f} % below" if margin >= 0 else f"{-margin:.0f} % above"
+    place = against(value.value, limit)
     return f"{name}: p95 latency {shown(value.value)} ms is {place} the objective of {limit:g} ms."
 
 

@@ -13,7 +13,8 @@ import statistics
 from bench.analysis.comparison import Comparison, Row
 from bench.analysis.contrast import by_repeat
 from bench.analysis.effects import FROM_SATURATED_RUN, Effect
-from bench.analysis.gate import LONGER_WINDOWS, MORE_THAN_ONE, ON_THRESHOLD, repeats_for, repeats_in_words
+from bench.analysis.gate import MORE_THAN_ONE, ON_THRESHOLD, repeats_for, repeats_in_words
+from bench.analysis.longer import longer_windows
 from bench.analysis.metrics import METRICS
 from bench.analysis.stats import t_quantile
 from bench.records import Value
@@ -27,7 +28,7 @@ MAX_NARROWING = math.sqrt(20.0)
 def to_settle(comparison: Comparison, effect: Effect, threshold_pct: float) -> str:
     """Return what would settle an effect against a threshold of improvement; '' where nothing can be said."""
     if effect.unresolved:
-        return LONGER_JOB if effect.name in FROM_SATURATED_RUN else LONGER_WINDOWS
+        return LONGER_JOB if effect.name in FROM_SATURATED_RUN else longer_windows(comparison.window_s)
     if effect.low_pct is None or effect.high_pct is None:
         return MORE_THAN_ONE if effect.name not in FROM_SATURATED_RUN else ""
     row = comparison.row(effect.name)

@@ -16,7 +16,6 @@ from bench.records import Value
 Outcome = Literal["pass", "fail", "unclear", "not measured", "assumed", "waived"]
 ON_THRESHOLD = "the figure lies on its threshold; more running will hardly settle it"
 MORE_THAN_ONE = "more repeats would settle it: one has its blocks alone"
-LONGER_WINDOWS = "lengthen protocol.window_s"
 FAR_BEYOND = 1.5
 """A figure without an interval that it deserves fails a limit when it is this many times beyond it."""
 
@@ -101,15 +100,16 @@ def repeats_in_words(n: int, half: float, target: float, confidence: float, left
     return ON_THRESHOLD if needed is None else f"about {needed} repeats instead of {n} would settle it"
 
 
-def at_most(name: str, value: Value, limit: float, text: str) -> Gate:
+def at_most(name: str, value: Value, limit: float, text: str, *, longer: str = "") -> Gate:
     """Judge `value <= limit` by its interval, or on the point value where there is none.
 
     One that is not resolved cannot pass: finite windows under load err low. A rate of failures that were not
     seen even once passes: the doubt left is only that more might have been seen in more requests.
+    `longer` is what would resolve it.
     """
     assert value.value is not None
     if value.unresolved:
-        return _unresolved(name, value, limit, text)
+        return _unresolved(name, value, limit, text, longer)
     low = value.value if value.low is None else value.low
     high = value.value if value.high is None else value.high
     if high <= limit or value.value == 0 <= limit:
@@ -119,14 +119,14 @@ def at_most(name: str, value: Value, limit: float, text: str) -> Gate:
     return Gate(name=name, outcome="unclear", text=text, settle=repeats_to_settle(value, limit))
 
 
-def _unresolved(name: str, value: Value, limit: float, text: str) -> Gate:
+def _unresolved(name: str, value: Value, limit: float, text: str, longer: str) -> Gate:
     """Fail a figure that is not resolved where it, and every repeat, is far beyond its limit all the same."""
     assert value.value is not None
     said = f"{text}; not resolved: {value.unresolved}"
     every = [value.value, *(value.repeats or {}).values()]
     if limit > 0 and value.value > FAR_BEYOND * limit and min(every) > limit:
         return Gate(name=name, outcome="fail", text=f"{said}, and it is far beyond")
-    return Gate(name=name, outcome="unclear", text=said, settle=LONGER_WINDOWS)
+    return Gate(name=name, outcome="unclear", text=said, settle=longer)
 
 
 def negated(value: Value) -> Value:
@@ -143,6 +143,11 @@ def not_measured(name: str, text: str, *, waived: bool = False, settle: str = ""
     return Gate(name=name, outcome="not measured", text=text, settle=settle)
 
 
+def state(*rows: str) -> str:
+    """Return how a figure that bare CSVs lack is settled."""
+    return f"state {' and '.join(rows)} in both CSVs"
+
+
 def absent(
     comparison: Comparison,
     name: str,
@@ -157,6 +162,7 @@ def absent(
     CSVs without any of the rows could not have said it. A row that is there and empty says that the
     figure was not measured.
     """
-    if not any(row in comparison.rows for row in rows):
+    empty = sorted(row for row in rows if row in comparison.rows)
+    if not empty:
         return Gate(name=name, outcome="assumed", text="not part of bare CSVs; assumed by the scenario")
-    return not_measured(name, text, waived=waived, settle="" if comparison.bare else settle)
+    return not_measured(name, text, waived=waived, settle=state(*empty) if comparison.bare else settle)

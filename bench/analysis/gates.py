@@ -11,7 +11,16 @@ import msgspec
 
 from bench.analysis.comparability import circumstances
 from bench.analysis.comparison import Comparison
-from bench.analysis.gate import ON_THRESHOLD, Gate, absent, at_most, not_measured, repeats_to_settle
+from bench.analysis.gate import (
+    ON_THRESHOLD,
+    Gate,
+    absent,
+    at_most,
+    not_measured,
+    repeats_to_settle,
+    state,
+)
+from bench.analysis.longer import longer_windows
 from bench.analysis.numbers import shown
 from bench.analysis.proportions import trials_to_settle
 from bench.analysis.quality_gate import output_quality
@@ -23,6 +32,11 @@ from bench.units import PERCENT
 
 CLIENT = "client"
 """The name of the gate that binds before all others: what they judge was measured by this client."""
+COMPLETENESS = "completeness"
+"""The name of the gate that binds next: what has not ended yet may turn all the others."""
+UNFINISHED = "unfinished"
+DEFAULT_TERMS = "default terms"
+"""The keys of doubts that gates look for: an unfinished run, and terms that nobody stated."""
 
 ENERGY_REMEDY = 'measure where energy can be read, or waive it by name (objectives.waive = ["energy"])'
 
@@ -31,6 +45,7 @@ def judge(comparison: Comparison, objectives: Objectives, quality: Quality) -> t
     """Return every gate in the order in which it binds."""
     return (
         *client(comparison),
+        *completeness(comparison),
         comparability(comparison),
         errors(comparison, objectives),
         load(comparison),
@@ -56,6 +71,17 @@ def client(comparison: Comparison) -> tuple[Gate, ...]:
         if side.client
     )
     return (Gate(name=CLIENT, outcome="pass", text=text),) if sides else ()
+
+
+def completeness(comparison: Comparison) -> tuple[Gate, ...]:
+    """Judge whether all jobs of the run have ended; no gate where they have."""
+    found = [doubt for doubt in comparison.doubts if doubt.key == UNFINISHED]
+    if not found:
+        return ()
+    text, settle = (
+        "; ".join(dict.fromkeys(said)) for said in zip(*((d.text, d.remedy) for d in found), strict=True)
+    )
+    return (Gate(name=COMPLETENESS, outcome="unclear", text=text, settle=settle),)
 
 
 def plausibility(comparison: Comparison) -> tuple[Gate, ...]:
@@ -94,12 +120,11 @@ def errors(comparison: Comparison, objectives: Objectives) -> Gate:
     value, limit = comparison.row("error_rate").optimized, objectives.max_error_rate
     if value.value is None:
         return absent(comparison, "errors", {"error_rate"}, f"the error rate is not known: {value.note}")
-    text = f"error rate {value.value * PERCENT:.2g} % against at most {limit * PERCENT:g} %"
+    text = f"error rate {shown(value.value * PERCENT, 2)} % against at most {limit * PERCENT:g} %"
     if value.value == 0 and value.high is not None and value.high > limit > 0:
         needed = trials_to_settle(0.0, limit, value.confidence)
-        text += (
-            f": none of the requests failed, which shows {value.high * PERCENT:.2g} % at most; {needed} would"
-        )
+        most = shown(value.high * PERCENT, 2)
+        text += f": none of the requests failed, which shows {most} % at most; {needed} would"
     gate = at_most("errors", value, limit, text)
     if gate.outcome != "unclear":
         return gate
@@ -147,7 +172,9 @@ def sla(comparison: Comparison, objectives: Objectives) -> Gate:
     if value.low is not None and value.high is not None:
         interval = f" (95 % interval {shown(value.low)} to {shown(value.high)})"
     text = f"p95 latency {shown(value.value)} ms{interval} against at most {limit:g} ms"
-    return at_most("SLA", value, limit, text)
+    if any(doubt.key == DEFAULT_TERMS and "--p95-latency-ms" in doubt.remedy for doubt in comparison.doubts):
+        text += " (a default)"
+    return at_most("SLA", value, limit, text, longer=longer_windows(comparison.window_s))
 
 
 def energy(comparison: Comparison, *, waived: bool = False) -> Gate:
@@ -155,7 +182,7 @@ def energy(comparison: Comparison, *, waived: bool = False) -> Gate:
     row = comparison.row("estimated_energy_kwh_per_1k_requests")
     for value in (row.baseline, row.optimized):
         if value.value is None:
-            settle = "" if comparison.bare else ENERGY_REMEDY
+            settle = state(row.name) if comparison.bare else ENERGY_REMEDY
             return not_measured("energy", f"not measured: {value.note}", waived=waived, settle=settle)
     return Gate(name="energy", outcome="pass", text="energy is known for both")
 

@@ -40,6 +40,7 @@ LATENCY_RISE = 1.1
 """… and that ratio is above this: where it is one, the system is only being filled."""
 
 Read = Callable[[Run], Reading]
+TOO_MANY_FAILED = "% of the requests failed"
 NO_REQUESTS = "no request was due inside the window"
 
 
@@ -124,7 +125,7 @@ def percentile_of(sample: Sample, share: float) -> Reading:
     value = percentile(sample.values_s, share)
     if math.isinf(value):
         limit = (1.0 - share) * PERCENT
-        why = f"{sample.what} has no p{share * PERCENT:g}: more than {limit:g} % of the requests failed"
+        why = f"{sample.what} has no p{share * PERCENT:g}: more than {limit:g} {TOO_MANY_FAILED}"
         return Reading(value=None, n=sample.rows.n, why=f"{why} ({_failures(sample.rows)})")
     return Reading(value=to_ms(value), n=sample.rows.n)
 

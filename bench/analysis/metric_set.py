@@ -8,6 +8,7 @@ from bench.analysis import cost, latency, quality, summary
 from bench.analysis.batching import batching_of
 from bench.analysis.comparability import context_of
 from bench.analysis.doubts import find_doubts
+from bench.analysis.longer import window_needed_s
 from bench.analysis.metrics import METRICS
 from bench.analysis.system import Assumed, MetricSet, SystemRuns, Validity
 from bench.analysis.validity import worst_validity
@@ -32,6 +33,7 @@ def metric_set(system: SystemRuns, assumed: Assumed, objectives: Objectives, *, 
         client=worst_validity(system.runs),
         batching=batching_of(system),
         quality=quality.quality_of(system),
+        window_s=window_needed_s(system),
         doubts=(*find_doubts(system, values), *([old] if (old := cost.old_price(system, assumed)) else [])),
     )
 

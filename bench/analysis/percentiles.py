@@ -18,7 +18,7 @@ import numpy as np
 
 from bench.analysis.correlation import Correlation, correlation, together
 from bench.analysis.early_stopping import least_requests, upper_bound
-from bench.analysis.latency import Read, Sample, SampleOf, latencies, percentile_of
+from bench.analysis.latency import TOO_MANY_FAILED, Read, Sample, SampleOf, latencies, percentile_of
 from bench.analysis.numbers import shown
 from bench.analysis.recorded import window_of
 from bench.analysis.relaxation import relaxation_of
@@ -32,6 +32,9 @@ BLOCKS = 5
 """More blocks are shorter and correlated, fewer make Student's t wide."""
 BEYOND = 4
 """Requests beyond it that a percentile needs in each repeat: of fewer it errs low, and five agree on it."""
+SATURATED = "saturated"
+"""What the note of a latency begins with that an overloaded system does not have."""
+OVERLOADED = "withheld: overloaded"
 MEAN_NEEDS = 10.0
 """Relaxation times that a window needs for the mean of a waiting time: as many as for p90."""
 
@@ -42,8 +45,8 @@ def percentile_over_repeats(system: SystemRuns, sample_of: SampleOf, share: floa
         return lack
     runs = system.measured
     samples = {id(run): sample_of(run) for run in runs}
-    parts = BLOCKS if len(runs) == 1 else 1
-    unresolved = _why_unresolved(system, times_needed(share) * parts) or _why_too_few(samples.values(), share)
+    needed = relaxations_needed(share, len(runs))
+    unresolved = _why_unresolved(system, needed) or _why_too_few(samples.values(), share)
     value = over_repeats(system, lambda run: percentile_of(samples[id(run)], share), unresolved=unresolved)
     if value.value is None:
         return value
@@ -60,9 +63,23 @@ def mean_over_repeats(system: SystemRuns, read: Read) -> Value:
     return over_repeats(system, read, unresolved=_why_unresolved(system, MEAN_NEEDS))
 
 
+def withheld(value: Value) -> str:
+    """Return in two words why a measured latency is not stated; '' for a figure, or any other lack."""
+    if value.value is not None:
+        return ""
+    if value.note.startswith(SATURATED):
+        return OVERLOADED
+    return "withheld: failures" if TOO_MANY_FAILED in value.note else ""
+
+
 def times_needed(share: float) -> float:
     """Return how many relaxation times a window needs for the percentile at `share`: one beyond it."""
     return 1.0 / (1.0 - share)
+
+
+def relaxations_needed(share: float, repeats: int) -> float:
+    """Return the same for the windows of some repeats: that of a single one is cut into blocks."""
+    return times_needed(share) * (BLOCKS if repeats == 1 else 1)
 
 
 def least_in_each(share: float, repeats: int) -> int:
@@ -88,7 +105,7 @@ def _no_latency(system: SystemRuns) -> Value | None:
         return None
     rate_rps = system.measured[0].meta.offered_rps
     at = f" at {rate_rps:.3g} requests/s" if rate_rps is not None else ""
-    return missing(f"saturated{at}: {why}, so a percentile has no meaning")
+    return missing(f"{SATURATED}{at}: {why}, so a percentile has no meaning")
 
 
 def _why_unresolved(system: SystemRuns, needed: float) -> str:
@@ -103,10 +120,7 @@ def _why_too_few(samples: Collection[Sample], share: float) -> str:
     fewest = min((len(sample.values_s) for sample in samples), default=least)
     if not 0 < fewest < least:
         return ""
-    return (
-        f"{fewest} requests in a repeat are too few for p{share * PERCENT:g}, which needs {least}: "
-        f"the window must be {least / fewest:.2g} times as long"
-    )
+    return f"{fewest} requests in a repeat are too few for p{share * PERCENT:g}, which needs {least}"
 
 
 def _in_blocks(value: Value, run: Run, sample: Sample, share: float) -> Value:

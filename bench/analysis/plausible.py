@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+from bench.analysis.numbers import shown
 from bench.analysis.reference import gpus, prices
 from bench.analysis.system import Assumed, Doubt, MetricSet
 from bench.records import Value
@@ -62,7 +63,7 @@ def implied_price(metrics: MetricSet, assumed: Assumed) -> Doubt | None:
     return Doubt(
         key="implied price",
         text=(
-            f"{metrics.name}: {usd:g} USD per 1k at {rps:g} requests/s is {hour:,.1f} USD an hour; "
+            f"{metrics.name}: {usd:g} USD per 1k at {rps:g} requests/s is {shown(hour)} USD an hour; "
             f"the dearest GPU known here costs {dearest:g}: cost and throughput do not belong together"
         ),
         remedy="derive cost from price and measured throughput: 1000 * USD/h / (3600 * requests/s)",
@@ -85,8 +86,8 @@ def implied_power(metrics: MetricSet, assumed: Assumed) -> Doubt | None:
     return Doubt(
         key="implied power",
         text=(
-            f"{metrics.name}: {kwh:g} kWh per 1k at {rps:g} requests/s is {kw:,.0f} kW; the hungriest GPU "
-            f"known here draws {tdp_w / W_PER_KW:g} kW: energy and throughput do not belong together"
+            f"{metrics.name}: {kwh:g} kWh per 1k at {rps:g} requests/s is {shown(kw, 3)} kW; the hungriest "
+            f"GPU known here draws {tdp_w / W_PER_KW:g} kW: energy and throughput do not belong together"
         ),
         remedy="meter joules and count the requests in the same window",
     )

@@ -134,16 +134,11 @@ def _lacking(comparison: Comparison, values: Mapping[str, Value]) -> str:
 
 
 def _ratio(comparison: Comparison) -> Value:
-    """Return the perplexity ratio; where it was not recorded by position, the point value of the two."""
+    """Return the perplexity ratio; where there is none, the perplexity that is missing."""
     found, row = comparison.row("perplexity_ratio").optimized, comparison.row("perplexity")
     if found.value is not None:
         return found
-    for value in (row.baseline, row.optimized):
-        if value.value is None:
-            return value
-    assert row.baseline.value is not None
-    assert row.optimized.value is not None
-    return Value(value=row.optimized.value / row.baseline.value, source="derived", note="of the two figures")
+    return next((value for value in (row.baseline, row.optimized) if value.value is None), found)
 
 
 def _limits(limits: Quality) -> dict[str, _Limit]:

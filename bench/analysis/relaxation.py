@@ -40,8 +40,8 @@ class Relaxation(msgspec.Struct, frozen=True, kw_only=True):
         if self.times <= 0:
             return f"{at} the queue never forgets"
         return (
-            f"{at} a window holds {self.times:.2g} of the {needed:.3g} relaxation times that are needed: "
-            f"make it {needed / self.times:.2g} times as long, or lower the load"
+            f"{at} a window holds {self.times:.2g} of the {needed:.3g} relaxation times that are needed, "
+            "which are shorter at a lower load"
         )
 
 

@@ -22,12 +22,15 @@ Follows = Callable[[Value, Value, Assumed], Value]
 FOLLOWS: dict[str, tuple[tuple[str, ...], Follows]] = {
     "cost_per_1k_requests_usd": ((PRICE,), lambda rps, kwh, assumed: cost.sustained(rps, assumed)),
     PROVISIONED: ((PRICE, VOLUME), lambda rps, kwh, assumed: cost.provisioned(rps, assumed)),
-    "replicas": ((VOLUME,), lambda rps, kwh, assumed: cost.replicas(rps, assumed)),
-    "fleet_utilisation": ((VOLUME,), lambda rps, kwh, assumed: cost.fleet_utilisation(rps, assumed)),
+    "replicas": ((PRICE, VOLUME), lambda rps, kwh, assumed: cost.replicas(rps, assumed)),
+    "fleet_utilisation": ((PRICE, VOLUME), lambda rps, kwh, assumed: cost.fleet_utilisation(rps, assumed)),
     "co2e_kg_per_1k_requests": ((GRID,), lambda rps, kwh, assumed: carbon.operational(kwh, assumed)),
     "sci_kg_per_1k_requests": ((GRID, VOLUME), lambda rps, kwh, assumed: carbon.sci(kwh, rps, assumed)),
 }
-"""What follows from throughput and energy: the terms that it depends on, and how."""
+"""What follows from throughput and energy: the terms at which it is computed again, and how.
+
+A price is charged for replicas: they are those of the same volume, and not of one that a file does not state.
+"""
 OF_A_PRICE = ("old price", "undated price")
 """The doubts that a stated price removes."""
 SEARCHED = "capacity"

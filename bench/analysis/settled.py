@@ -19,7 +19,6 @@ from bench.analysis.comparison import Comparison
 from bench.analysis.decide import Verdict, unsound
 from bench.analysis.effects import BENEFITS, FROM_SATURATED_RUN, LATENCIES, Effect
 from bench.analysis.further import to_settle
-from bench.analysis.gate import LONGER_WINDOWS
 from bench.config import Objectives
 
 BY_REPEATS = ("errors", "SLA")
@@ -142,6 +141,6 @@ def _effects(
 
 def _open(comparison: Comparison, effect: Effect, threshold_pct: float) -> Open:
     side = f"{threshold_pct:+g} %" if threshold_pct > 0 else f"{-threshold_pct:g} % of worsening"
-    needs = LONGER_WINDOWS if effect.unresolved else to_settle(comparison, effect, threshold_pct)
+    needs = to_settle(comparison, effect, threshold_pct)
     why = f"not resolved: {effect.unresolved}" if effect.unresolved else f"on both sides of {side}"
     return Open(name=effect.name, text=f"{effect.text}: {why}", needs=needs)

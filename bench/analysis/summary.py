@@ -124,11 +124,15 @@ def why_saturated(system: SystemRuns) -> str | None:
     Its queue grew through the window in most repeats, or so fast that the window was ended early. Or, which a
     short window cannot show, more is offered than it answers when saturated.
     """
-    runs = system.measured
-    if 2 * sum(is_overloaded(run) for run in runs) > len(runs):
+    if queue_grew(system):
         return "the queue grew through the window"
     capacity_rps = below_offered_rps(system)
     return None if capacity_rps is None else f"it answers at most {capacity_rps:.3g} when saturated"
+
+
+def queue_grew(system: SystemRuns) -> bool:
+    """Say whether the queue grew in most repeats; not where there are none."""
+    return 2 * sum(is_overloaded(run) for run in system.measured) > len(system.measured)
 
 
 def is_overloaded(run: Run) -> bool:

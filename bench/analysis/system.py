@@ -279,7 +279,8 @@ class MetricSet(msgspec.Struct, frozen=True, kw_only=True):
     stated. `context` is None for it, and for a system of which no job was completed. `saturated` means
     that the system cannot carry the common rate, `p95_unbounded` that so many requests of some repeat
     failed that its p95 latency is infinite. `client` is the worst verdict on client and device of any run.
-    `quality` is all that was found about its outputs, of which `values` has the headlines.
+    `quality` is all that was found about its outputs, of which `values` has the headlines. `window_s` is the
+    window that would resolve its percentiles (see `longer`).
     """
 
     name: str
@@ -293,6 +294,7 @@ class MetricSet(msgspec.Struct, frozen=True, kw_only=True):
     client: Validity | None = None
     batching: Batching | None = None
     quality: OutputQuality | None = None
+    window_s: float | None = None
     doubts: tuple[Doubt, ...] = ()
 
 

@@ -32,6 +32,16 @@ ENERGIES = (
     "sci_kg_per_1k_requests",
 )
 """Figures that are proportional to joules, the last one at most."""
+DEFAULTS: dict[str, Any] = {
+    "precision.threshold": 6.0,
+    "precision.double_quant": False,
+    "engine.block_size": 32,
+    "engine.safety_margin": 0.0,
+    "batching.preferred_sizes": [],
+    "batching.look_ahead": 1,
+    "batching.settle_ms": 0.0,
+}
+"""Options of one kind alone, as they are where nobody sets them: their kind says all there is to say."""
 _LEAST, _MOST = (1.0 - SENSOR_GAIN) / (1.0 + SENSOR_GAIN), (1.0 + SENSOR_GAIN) / (1.0 - SENSOR_GAIN)
 
 
@@ -65,12 +75,20 @@ def power_capped(system: SystemRuns) -> float | None:
 
 
 def setting_differences(baseline: MetricSet, optimized: MetricSet) -> dict[str, tuple[Any, Any]]:
-    """Return the dotted settings in which the two systems differ, with both values."""
+    """Return the dotted settings in which the two systems differ, with both values.
+
+    What one of them does not have is left out where the other has it at its default.
+    """
     if baseline.context is None or optimized.context is None:
         return {}
     one, two = baseline.context.settings, optimized.context.settings
     keys = [*one, *(key for key in two if key not in one)]
-    return {key: (one.get(key), two.get(key)) for key in keys if one.get(key) != two.get(key)}
+    found = {key: (one.get(key), two.get(key)) for key in keys if one.get(key) != two.get(key)}
+    return {key: values for key, values in found.items() if not _only_default(key, values)}
+
+
+def _only_default(key: str, values: tuple[Any, Any]) -> bool:
+    return key in DEFAULTS and None in values and DEFAULTS[key] in values
 
 
 def doubts_of_pair(

@@ -1,9 +1,9 @@
 """The command line: arguments to one call, one printed result, one exit code.
 
 Exit codes: 0 done; 1 the verdict says no (`compare --fail-on`), the gate or the self-test; 2 bad input, or
-something is not available here; 3 a job failed or a run is invalid (the client did not send as asked, or the
-device was not itself), finished results are kept; 130 interrupted, likewise. Results go to stdout, progress
-and messages to stderr. Everything heavy is imported by the command that needs it.
+something is not available here; 3 a job failed, or a run is unfinished or invalid (the client did not send as
+asked, or the device was not itself), finished results are kept; 130 interrupted, likewise. Results go to
+stdout, progress and messages to stderr. Everything heavy is imported by the command that needs it.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import sys
 import typer
 
 from bench.cli.ab import ab
+from bench.cli.answer import expected
 from bench.cli.choose import select
 from bench.cli.gate import gate
 from bench.cli.judge import check, compare, summarize
 from bench.cli.machine import env, selftest
 from bench.cli.measure import capacity, run
+from bench.cli.messages import messages
 from bench.cli.notebook import notebook
 from bench.cli.page import report
 from bench.cli.plot import plot
@@ -33,7 +35,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     epilog="Exit codes: 0 done; 1 the verdict says no; 2 bad input or not available; "
-    "3 a job failed or a run is invalid, finished results are kept; 130 interrupted, likewise.",
+    "3 a job failed, or a run is unfinished or invalid, finished results are kept; "
+    "130 interrupted, likewise.",
 )
 for command in (
     run,
@@ -58,14 +61,12 @@ for command in (
 
 def main() -> None:
     """Run the command line; every expected failure is one line and its exit code."""
+    sys.stderr = messages()
     try:
         app(standalone_mode=True)
-    except BenchError as error:
+    except Exception as problem:
+        error = expected(problem)
+        if not isinstance(error, BenchError):
+            raise
         print(f"bench: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("bench: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)

@@ -10,12 +10,14 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.answer import answering
+from bench.cli.answer import Unsuccessful, answering
 from bench.cli.measure import resumable
 from bench.cli.show import new_console, say_plan
+from bench.errors import RunFailed
 
 TO_SHOW = {"path", "resume", "extend", "fail_on", "markdown", "quiet", "as_json"}
 """What may be said of a replay that is recorded already."""
+SEVERITY = ["rollout", "extend", "hold", "reject"]
 
 
 class AbFailOn(StrEnum):
@@ -75,12 +77,12 @@ def ab(
     Of a replay's run folder the result is shown again. The exit code is 0 unless --fail-on says more, and 3
     where a job failed, the planned pairs were not all made, or fewer than two count.
     """
-    from bench.analysis.shortnames import metric_called
-    from bench.run.ab import go_on, replay_of, start
-    from bench.run.ab_plan import Asked, plan_in_words, prepare
-    from bench.run.experiment import reopen
-
     with answering("ab", as_json=as_json) as answer:
+        from bench.analysis.shortnames import metric_called
+        from bench.run.ab import go_on, replay_of, start
+        from bench.run.ab_plan import Asked, plan_in_words, prepare
+        from bench.run.experiment import reopen
+
         if sum(given is not None for given in (path, resume, extend)) != 1:
             raise typer.BadParameter(
                 "give one of an experiment file or run folder, --resume RUN, --extend RUN"
@@ -125,7 +127,7 @@ def ab(
             _say(failure)
         if replay.result.decision == "extend" and (how := _more_pairs(replay, folder)):
             _say(f"add pairs with: bench ab {how}")
-        raise typer.Exit(_exit_code(replay, failures, fail_on))
+        _end(replay, failures, fail_on)
 
 
 def _more_pairs(replay: Any, folder: Path) -> str:
@@ -150,14 +152,14 @@ def _refuse_planning(context: typer.Context, allowed: Set[str]) -> None:
             raise typer.BadParameter(f"{option.opts[0]} is stated before the first segment, with a CONFIG")
 
 
-def _exit_code(replay: Any, failures: list[str], fail_on: AbFailOn | None) -> int:
-    """Return 3 where a job failed or too few pairs were made, 1 where the result is asked to fail, else 0."""
-    if failures or replay.evidence.made < replay.plan.pairs or replay.evidence.pairs < 2:
-        return 3
-    severity = ["rollout", "extend", "hold", "reject"]
-    return int(
-        fail_on is not None and severity.index(replay.result.decision) >= severity.index(fail_on.value)
-    )
+def _end(replay: Any, failures: list[str], fail_on: AbFailOn | None) -> None:
+    """End with 3 where a job failed or too few pairs were made, with 1 where the result is asked to fail."""
+    made, count, planned = replay.evidence.made, replay.evidence.pairs, replay.plan.pairs
+    if failures or made < planned or count < 2:
+        few = f"of {planned} planned pairs {made} were made, and {count} count"
+        raise Unsuccessful(RunFailed, failures or [few])
+    if fail_on and SEVERITY.index(replay.result.decision) >= SEVERITY.index(fail_on):
+        raise typer.Exit(1)
 
 
 def _replay(parts: Any, folder: Path, plan: Any, *, quiet: bool) -> list[str]:

@@ -37,13 +37,13 @@ def select(
     METRIC is short (p95, throughput, memory, cost, energy, kl, …) or a row's full name. The experiment's own
     p95 objective and error rate hold unless --max states another. Exits with 1 where nothing fits.
     """
-    from bench.analysis.pareto import pareto as pareto_set
-    from bench.analysis.selection import select as choose
-    from bench.analysis.shortnames import directed_metric
-    from bench.report.selection import render_selection, selection_to_markdown
-    from bench.run.catalogue import catalogue
-
     with answering("select", as_json=as_json) as answer:
+        from bench.analysis.pareto import pareto as pareto_set
+        from bench.analysis.selection import select as choose
+        from bench.analysis.shortnames import directed_metric
+        from bench.report.selection import render_selection, selection_to_markdown
+        from bench.run.catalogue import catalogue
+
         stated = [*_constraints(at_most, "at most"), *_constraints(at_least, "at least")]
         axes = [directed_metric(text) for text in pareto.split(",")] if pareto else []
         objective = directed_metric(by) if by else None

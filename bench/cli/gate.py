@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.answer import answering
+from bench.cli.answer import Unsuccessful, answering
 from bench.cli.show import new_console
+
+if TYPE_CHECKING:
+    from bench.run.gate import GateReport
 
 
 def gate(
@@ -45,16 +49,16 @@ def gate(
     The run goes into the history. One bad run is suspected, two in a row are a regression. Exits with 1 for a
     regression, 2 where nothing was judged (no comparable baseline), 3 where the run is INVALID or unfinished.
     """
-    from bench.analysis.shortnames import metric_called
-    from bench.errors import ResultError
-    from bench.report.document import gate_document
-    from bench.report.gate import gate_to_markdown, render_gate, sentence
-    from bench.report.junit import gate_to_junit
-    from bench.run.gate import GATED, Options
-    from bench.run.gate import gate as judge
-    from bench.store import write_atomically
-
     with answering("gate", as_json=as_json) as answer:
+        from bench.analysis.shortnames import metric_called
+        from bench.errors import ResultError, RunFailed
+        from bench.report.document import gate_document
+        from bench.report.gate import gate_to_markdown, render_gate, sentence
+        from bench.report.junit import gate_to_junit
+        from bench.run.gate import GATED, Options
+        from bench.run.gate import gate as judge
+        from bench.store import write_atomically
+
         options = Options(
             history=history,
             metrics=tuple(dict.fromkeys(map(metric_called, metric))) if metric else GATED,
@@ -79,4 +83,13 @@ def gate(
                 raise ResultError(
                     f"{junit}: cannot be written ({error.strerror}); name another with --junit"
                 ) from error
+        if report.exit_code > 1:
+            raise Unsuccessful(RunFailed if report.exit_code == 3 else ResultError, _not_judged(report))
         raise typer.Exit(report.exit_code)
+
+
+def _not_judged(report: GateReport) -> Iterator[str]:
+    """Yield why each system that was not judged was not."""
+    for system in report.systems:
+        if system.is_vacuous and system.accepted is None:
+            yield f"{system.system}: {system.text if system.state != 'judged' else 'no figure can be judged'}"

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.answer import answering
-from bench.cli.show import invalid_lines, rounds_lines, show_comparisons
-from bench.errors import BenchError
+from bench.cli.answer import Unsuccessful, answering
+from bench.cli.show import invalid_lines, rounds_lines, show_comparisons, unsound_lines
+from bench.errors import BenchError, RunFailed
 
 
 class FailOn(StrEnum):
@@ -27,11 +27,11 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
     """Validate experiment files without loading weights."""
-    from bench.run.assemble import assemble
-    from bench.run.preflight import warnings
-
-    problems = []
     with answering("check", as_json=as_json) as answer:
+        from bench.run.assemble import assemble
+        from bench.run.preflight import warnings
+
+        problems = []
         files = answer["files"] = []
         for path in configs:
             try:
@@ -56,7 +56,7 @@ def check(
             for line in found:
                 print(f"bench: {path}: {line}", file=sys.stderr)
         if problems:
-            raise typer.Exit(max(error.exit_code for error in problems))
+            raise Unsuccessful(type(problems[0]), map(str, problems))
 
 
 def summarize(
@@ -65,10 +65,10 @@ def summarize(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
     """Rebuild the metrics CSVs of a run from its raw data."""
-    from bench.report.document import systems_document
-    from bench.run.results import metric_sets, write_csvs
-
     with answering("summarize", as_json=as_json) as answer:
+        from bench.report.document import systems_document
+        from bench.run.results import metric_sets, write_csvs
+
         written = write_csvs(folder, out or folder)
         if as_json:
             answer |= {"run_folder": str(folder), "csvs": [str(path) for path in written]}
@@ -94,25 +94,32 @@ def compare(
     p95_latency_ms: Annotated[
         float | None, typer.Option(min=0.001, max=1e9, help="Objective (else 1200).")
     ] = None,
+    usd_per_gpu_hour: Annotated[
+        float | None, typer.Option(min=0, max=1e6, help="Price of a GPU, or of a machine without one.")
+    ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Show every metric, not the headline only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
     """Compare two results: changes, cost, energy and CO2e a day, tradeoffs, verdict.
 
-    An INVALID run is said to be so and gets no verdict; the exit code is 0 unless --fail-on says more.
+    An INVALID or unfinished run is said to be so and gets no verdict: with --fail-on the exit code is then 3.
+    Without --fail-on it is 0.
 
-    Volume, grid and objective are a run's own unless they are stated; bare CSVs take the defaults.
+    Volume, grid, price and objective are a run's own unless they are stated; bare CSVs take the defaults.
     """
-    from bench.report.document import comparisons_document, systems_document
-    from bench.run.judging import Override, judge_experiment, judge_paths
-    from bench.run.results import metric_sets
-
-    override = Override(
-        requests_per_day=requests_per_day, kg_co2e_per_kwh=kg_co2e_per_kwh, p95_latency_ms=p95_latency_ms
-    )
-    allowed = allow_different or []
     with answering("compare", as_json=as_json) as answer:
+        from bench.report.document import comparisons_document, systems_document
+        from bench.run.judging import Override, judge_experiment, judge_paths
+        from bench.run.results import metric_sets
+
+        override = Override(
+            requests_per_day=requests_per_day,
+            kg_co2e_per_kwh=kg_co2e_per_kwh,
+            p95_latency_ms=p95_latency_ms,
+            usd_per_gpu_hour=usd_per_gpu_hour,
+        )
+        allowed = allow_different or []
         sets: dict[str, Any] | None = None
         if optimized is None:
             results = judge_experiment(baseline, override, allowed)
@@ -123,10 +130,14 @@ def compare(
         answer |= {"run_folder": None if sets is None else str(baseline), "invalid": invalid}
         answer |= {"rounds": rounds, "comparisons": comparisons_document(results)}
         answer["systems"] = None if sets is None else systems_document(sets)
-        if not as_json:
-            show_comparisons(results, sets, markdown=markdown, every=every)
-        for line in [*rounds, *invalid]:
+        unsound = unsound_lines(results)
+        for line in dict.fromkeys([*invalid, *unsound, *rounds]):
             print(f"bench: {line}", file=sys.stderr)
+        if not as_json:
+            folder = baseline if optimized is None else None
+            show_comparisons(results, sets, markdown=markdown, every=every, folder=folder)
+        if fail_on and unsound:
+            raise Unsuccessful(RunFailed, unsound)
         if fail_on and any(_fails(result.verdict.decision, fail_on) for result in results):
             raise typer.Exit(1)
 

@@ -23,14 +23,14 @@ def selftest(
 
     Exits with 1 where that is more than 1 % of throughput.
     """
-    from bench.report.progress import RunProgress
-    from bench.report.selftest import render_selftest
-    from bench.run.assemble import assemble
-    from bench.run.environment import fitting_config
-    from bench.run.selftest import selftest as measure
-    from bench.run.selftest import store
-
     with answering("selftest", as_json=as_json) as answer:
+        from bench.report.progress import RunProgress
+        from bench.report.selftest import render_selftest
+        from bench.run.assemble import assemble
+        from bench.run.environment import fitting_config
+        from bench.run.selftest import selftest as measure
+        from bench.run.selftest import store
+
         parts = assemble(config or Path(fitting_config()))
         console = new_console(stderr=True, quiet=quiet)
         with RunProgress(console, planned_s={"self-test": seconds * pairs}, quiet=quiet) as progress:
@@ -51,13 +51,13 @@ def env(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
     """Show what this machine has: GPU, driver, libraries, each with the remedy where it is missing."""
-    from bench.report.environment import render_environment
-    from bench.run.environment import fitting_config, inspect
-
-    if choose_config:
-        print(fitting_config())
-        return
     with answering("env", as_json=as_json) as answer:
+        from bench.report.environment import render_environment
+        from bench.run.environment import fitting_config, inspect
+
+        if choose_config and not as_json:
+            print(fitting_config())
+            return
         parts = inspect()
         if as_json:
             answer |= {"parts": parts, "config": fitting_config()}

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.answer import Answer, answering
+from bench.cli.answer import Answer, Unsuccessful, answering
 from bench.cli.page import page_of_run
 from bench.cli.show import invalid_lines, new_console, rounds_lines, say_plan, show_comparisons
-from bench.errors import BenchError
+from bench.errors import BenchError, RunFailed
 
 
 def run(
@@ -33,11 +33,11 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON document instead.")] = False,
 ) -> None:
     """Measure an experiment: run folders, the two CSVs, the comparison and the verdict."""
-    from bench.run.ab import refuse_replay
-    from bench.run.assemble import assemble
-    from bench.run.experiment import new_folder, reopen
-
     with answering("run", as_json=as_json) as answer:
+        from bench.run.ab import refuse_replay
+        from bench.run.assemble import assemble
+        from bench.run.experiment import new_folder, reopen
+
         if (config is None) == (resume is None):
             raise typer.BadParameter("give either an experiment file or --resume FOLDER")
         if resume is not None:
@@ -54,24 +54,26 @@ def run(
             parts = assemble(config, model_id=model, rate_rps=rate, allow_shared=allow_shared)
             folder = new_folder(parts, results)
         answer["run_folder"] = str(folder)
-        raise typer.Exit(_run(parts, folder, results, answer, quiet=quiet, every=every, table=not as_json))
+        wrong = _run(parts, folder, results, answer, quiet=quiet, every=every, table=not as_json)
+        if wrong:
+            raise Unsuccessful(RunFailed, wrong)
 
 
 def _run(
     parts: Any, folder: Path, results: Path, answer: Answer, *, quiet: bool, every: bool, table: bool
-) -> int:
-    """Run what is not complete, write the CSVs, show the comparison; return the exit code."""
+) -> list[str]:
+    """Run what is not complete, write the CSVs, show the comparison; return what failed or is invalid."""
     from bench.report.document import comparisons_document, systems_document
     from bench.report.progress import RunProgress
     from bench.run.experiment import planned_s, run_experiment
     from bench.run.judging import judge_experiment
-    from bench.run.preflight import warnings
+    from bench.run.preflight import busy, warnings
     from bench.run.results import metric_sets, write_csvs
 
     console = new_console(stderr=True, quiet=quiet)
     plan_s, at_most = planned_s(parts), parts.experiment.protocol.stop == "decided"
     say_plan(console, folder, plan_s, at_most=at_most)
-    for line in warnings(parts):
+    for line in [*busy(), *warnings(parts)]:
         _say(line)
     with RunProgress(console, planned_s=plan_s, quiet=quiet, at_most=at_most) as progress:
         failures = resumable(
@@ -89,20 +91,27 @@ def _run(
     answer |= {"pages": [str(path) for path in pages], "overloaded": overloaded}
     answer["rounds"] = rounds_lines(folder)
     answer |= {"systems": systems_document(sets), "comparisons": comparisons_document(judged)}
-    for failure in failures:
-        _say(failure)
+    for line in [*failures, *rounds_lines(folder), *overloaded]:
+        _say(line)
     if table:
-        show_comparisons(judged, sets, every=every, quiet=quiet)
-    lines = [*rounds_lines(folder), *overloaded]
+        show_comparisons(judged, sets, every=every, quiet=quiet, folder=folder)
+    lines: list[str] = []
     if len(parts.systems) == 1:
         lines.insert(0, "one system only, so there is nothing to compare; its figures are in the CSV")
     if failures:
         lines.append(f"go on with: bench run --resume {folder}")
-    if invalid:
-        lines += [*invalid, f"the CSVs in {results} were left as they were; start a new run"]
+    lines += _outdated(results, invalid)
     for line in lines:
         _say(line)
-    return 3 if failures or invalid else 0
+    return [*failures, *invalid]
+
+
+def _outdated(results: Path, invalid: list[str]) -> list[str]:
+    """Return what in `results` does not show the run that has ended."""
+    if invalid:
+        return [*invalid, f"the CSVs in {results} were left as they were; start a new run"]
+    old = results / "evaluation.html"
+    return [f"{old} shows an earlier run; now: bench notebook {results} --html"] if old.is_file() else []
 
 
 def capacity(
@@ -123,13 +132,13 @@ def capacity(
 
     Of a run folder the recorded search is shown again, with the whole curve of latency against rate.
     """
-    from bench.report.document import capacities_document
-    from bench.run.ab import refuse_replay
-    from bench.run.assemble import assemble
-    from bench.run.experiment import new_folder, reopen
-    from bench.run.results import capacities
-
     with answering("capacity", as_json=as_json) as answer:
+        from bench.report.document import capacities_document
+        from bench.run.ab import refuse_replay
+        from bench.run.assemble import assemble
+        from bench.run.experiment import new_folder, reopen
+        from bench.run.results import capacities
+
         if (path is None) == (resume is None):
             raise typer.BadParameter("give either an experiment file or run folder, or --resume FOLDER")
         failures: list[str] = []
@@ -149,27 +158,27 @@ def capacity(
             found = capacities(folder)
         except BenchError:
             if failures:  # they say more than that nothing was found
-                raise typer.Exit(3) from None
+                raise Unsuccessful(RunFailed, failures) from None
             raise
         answer["systems"] = capacities_document(found)
         if not as_json:
             _show_capacities(found, markdown=markdown)
         if failures:
             _say(f"go on with: bench capacity --resume {folder}")
-            raise typer.Exit(3)
+            raise Unsuccessful(RunFailed, failures)
 
 
 def _search(parts: Any, folder: Path, answer: Answer, *, quiet: bool) -> list[str]:
     """Search every capacity that is not known yet; return a line for each job that failed."""
     from bench.report.progress import RunProgress
     from bench.run.experiment import planned_s, run_experiment
-    from bench.run.preflight import warnings
+    from bench.run.preflight import busy, warnings
 
     answer["run_folder"] = str(folder)
     console = new_console(stderr=True, quiet=quiet)
     plan_s = planned_s(parts, capacity_only=True)
     say_plan(console, folder, plan_s)
-    for line in warnings(parts):
+    for line in [*busy(), *warnings(parts)]:
         _say(line)
     with RunProgress(console, planned_s=plan_s, quiet=quiet) as progress:
         return resumable(

@@ -21,13 +21,13 @@ def notebook(
 
     A notebook that you have edited is kept, and executed as it is.
     """
-    from bench.report.notebook_file import NAME, find_csvs, to_html, write
+    from bench.report.notebook_file import NAME, find_csvs, is_edited, to_html, write
     from bench.store import write_atomically
 
     path, page = folder / NAME, out
     if html and page is None:
         page = path.with_suffix(".html")
-    if page is None or force or not path.exists():
+    if page is None or force or not path.exists() or not is_edited(path):  # an edited one may read others
         find_csvs(folder)
         write(path, force=force)
     if page is None:

@@ -33,12 +33,18 @@ def report(
     p95_latency_ms: Annotated[
         float | None, typer.Option(min=0.001, max=1e9, help="Objective instead of the run's own.")
     ] = None,
+    usd_per_gpu_hour: Annotated[
+        float | None, typer.Option(min=0, max=1e6, help="Price of a GPU, or of a machine without one.")
+    ] = None,
 ) -> None:
     """Write the result page: verdict, tables, charts and provenance in one file that needs no network."""
     from bench.run.judging import Override
 
     override = Override(
-        requests_per_day=requests_per_day, kg_co2e_per_kwh=kg_co2e_per_kwh, p95_latency_ms=p95_latency_ms
+        requests_per_day=requests_per_day,
+        kg_co2e_per_kwh=kg_co2e_per_kwh,
+        p95_latency_ms=p95_latency_ms,
+        usd_per_gpu_hour=usd_per_gpu_hour,
     )
     to = out or (folders[0] / PAGE if len(folders) == 1 else Path(PAGE))
     print(write_page(folders, [to], override, allow_different or [])[0])

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from bench.analysis.figure import Figure
 
 COMMIT_LETTERS = 7
+MOST_PX = 8000
+"""The width of a PNG at the most; no slide and no screen is wider."""
 
 
 def plot(
@@ -29,8 +31,10 @@ def plot(
         Path | None, typer.Option(help="A file, or the folder for KIND.png; default: this folder.")
     ] = None,
     theme: Annotated[Literal["light", "dark"], typer.Option(help="The ground to stand on.")] = "light",
-    width: Annotated[int, typer.Option(min=280, max=4000, help="Width of the picture.")] = 800,
-    scale: Annotated[float, typer.Option(min=0.5, max=8, help="Pixels of a PNG to one of the width.")] = 2.0,
+    width: Annotated[int, typer.Option(min=480, max=4000, help="Width of the picture.")] = 800,
+    scale: Annotated[
+        float, typer.Option(min=0.5, max=8, help="Pixels of a PNG to one of the width; 8000 across at most.")
+    ] = 2.0,
     allow_different: Annotated[
         list[str] | None, typer.Option(help="Put together although this differs, e.g. load (repeatable).")
     ] = None,
@@ -42,6 +46,8 @@ def plot(
     wanted = known_kinds(kind or [])
     if every and wanted:
         raise ConfigError("give either --kind or --all")
+    if width * scale > MOST_PX:
+        raise ConfigError(f"--width {width} --scale {scale:g} is more than {MOST_PX} pixels across")
     evaluation = read_evaluation(folders, allow_different=allow_different or [])
     if not wanted and not every:
         _list_kinds(evaluation)
@@ -77,15 +83,17 @@ def known_kinds(kinds: Sequence[str]) -> list[str]:
 def files_of(
     kinds: Sequence[str], out: Path | None, image: Literal["png", "svg"] | None, *, one: bool
 ) -> list[Path]:
-    """Return the file of each kind; ConfigError where `out` is a file and there are several kinds.
+    """Return the file of each kind; ConfigError where `out` is a file of another kind, or of several figures.
 
-    `out` is a file where it ends like a picture and is no folder.
+    `out` is a file where it has an ending and is no folder.
     """
     from bench.errors import ConfigError
     from bench.report.charts.files import FORMATS
 
     ending = "" if out is None or out.is_dir() else out.suffix.lower().removeprefix(".")
-    if out is not None and ending in FORMATS:
+    if out is not None and ending:
+        if ending not in FORMATS:
+            raise ConfigError(f"--out {out} is no {' and no '.join(FORMATS)}, and no folder that exists")
         if not one:
             raise ConfigError(f"--out {out} is one file; name a folder for several figures")
         if image not in (None, ending):
@@ -121,11 +129,12 @@ def write_picture(
 
 
 def origin_in_words(evaluation: Evaluation) -> str:
-    """Return what stands at a picture's foot: the experiment, its runs and the commit of the code."""
+    """Return what stands at a picture's foot: who is INVALID, the experiment, its runs, the code's commit."""
     runs = ", ".join(origin.folder for origin in evaluation.origins)
     commits = [str(commit) for one in evaluation.origins if (commit := one.provenance.get("commit"))]
     told = ", ".join(dict.fromkeys(commit[:COMMIT_LETTERS] for commit in commits))
-    return f"{evaluation.title}, {runs}" + (f"; bench at commit {told}" if told else "; bench")
+    warning = f"INVALID: {', '.join(evaluation.invalid)}; " if evaluation.invalid else ""
+    return f"{warning}{evaluation.title}, {runs}" + (f"; bench at commit {told}" if told else "; bench")
 
 
 def _figures(evaluation: Evaluation, kinds: Sequence[str]) -> list[Figure]:

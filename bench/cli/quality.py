@@ -19,15 +19,15 @@ def quality(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
 ) -> None:
     """Show output quality of every system against the baseline: held-out text, drift, formats, tone."""
-    from bench.report.quality import (
-        qualities_to_markdown,
-        quality_to_markdown,
-        render_qualities,
-        render_quality,
-    )
-    from bench.run.judging import judge_experiment
-
     with answering("quality", as_json=as_json) as answer:
+        from bench.report.quality import (
+            qualities_to_markdown,
+            quality_to_markdown,
+            render_qualities,
+            render_quality,
+        )
+        from bench.run.judging import judge_experiment
+
         pairs = [(judged.comparison, judged.verdict) for judged in judge_experiment(folder)]
         known = [pair for pair in pairs if pair[0].optimized.quality is not None]
         if not known:

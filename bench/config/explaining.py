@@ -12,6 +12,18 @@ import msgspec
 
 _PARTS = re.compile(r"\[\d+\]|[^.\[\]]+")
 """The parts of a dotted key: names, `*` and `[0]`."""
+_EXPECTED = re.compile(r"Expected `(.+?)`(.*?)(?:, got `(\w+)`)?")
+_KINDS = {
+    "float": "a number",
+    "int": "a whole number",
+    "bool": "true or false",
+    "str": "text",
+    "array": "a list",
+    "object": "a table",
+}
+"""What a value can be, in words."""
+ALSO_CALLED = {"int4": "nf4", "4bit": "nf4", "8bit": "int8", "float16": "fp16", "bfloat16": "bf16"}
+"""Names that others give to the same thing, or to the one nearest to it."""
 
 
 def explain(message: str, data: Mapping[str, Any], target: type, prefix: str) -> str:
@@ -31,6 +43,10 @@ def explain(message: str, data: Mapping[str, Any], target: type, prefix: str) ->
         return f"{key} is missing; it is required"
     if match := re.match(r"Invalid enum value (.+)", text):
         text = f"is {match.group(1)}; must be one of {', '.join(map(str, _choices(target, dotted)))}"
+    if match := _EXPECTED.fullmatch(text):
+        kinds, limit, got = match.groups()
+        wanted = " or ".join(_KINDS[kind] for kind in kinds.split(" | ") if kind != "null")
+        text = f"must be {wanted}{limit}" + (f", not {_KINDS.get(got, got)}" if got else "")
     if "matching regex" in text:
         text = "must be lower-case letters, digits, '_' and '-' (and '.' in name), as it names files"
     lowered = text[:1].lower() + text[1:]
@@ -95,6 +111,16 @@ def _plain(annotation: Any) -> Any:
 
 
 def nearest(name: object, known: Mapping[str, Any] | list[str]) -> str:
-    """Return the most similar of the known names as a question in parentheses; empty where none is."""
-    match = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    """Return the most similar of the known names as a question in parentheses; empty where none is.
+
+    One whose words are all in this name, or the other way round, is nearer than any that only looks alike.
+    """
+    words = set(str(name).split("_"))
+    alike = [one for one in known if words <= set(one.split("_")) or words >= set(one.split("_"))]
+    also = ALSO_CALLED.get(str(name), "")
+    match = (
+        [also]
+        if also in known
+        else difflib.get_close_matches(str(name), alike or list(known), n=1, cutoff=0.5)
+    )
     return f" (did you mean {match[0]!r}?)" if match else ""

@@ -16,7 +16,6 @@ WORKLOAD = ""  # in your words, e.g. "customer support, steady; about 650 tokens
 OPTIMIZATION = ""  # in your words, e.g. "INT8 weights and dynamic batching"
 
 # %% read
-import pandas as pd
 from IPython.display import HTML, Markdown, display
 
 from bench import notebook
@@ -42,11 +41,11 @@ display(Markdown(notebook.context(pair)))
 # %% [markdown] baseline-heading
 # ## 2 The baseline
 #
-# The six figures that decide, as its CSV has them. An empty cell means *not measured*; the note says why.
+# The six figures that decide, as a pandas DataFrame. Of one that is missing the note says why.
 
 # %% baseline
-baseline = pd.read_csv(BASELINE)
-display(notebook.shown(notebook.deciding(baseline)))
+baseline = notebook.deciding(pair, "baseline")
+display(notebook.shown(baseline))
 
 # %% [markdown] findings-heading
 # ## 3 Findings in the baseline
@@ -59,8 +58,8 @@ display(Markdown(notebook.baseline_findings(pair)))
 
 # %% scenario
 display(Markdown(notebook.scenario(pair)))
-optimized = pd.read_csv(OPTIMIZED)
-display(notebook.shown(notebook.deciding(optimized)))
+optimized = notebook.deciding(pair, "optimized")
+display(notebook.shown(optimized))
 
 # %% [markdown] comparison-heading
 # ## 5 Comparison

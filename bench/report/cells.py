@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bench.analysis.answers import CALLED
 from bench.analysis.comparison import Comparison, Row
 from bench.analysis.decide import Verdict
 from bench.analysis.metrics import METRICS, REQUIRED
-from bench.analysis.numbers import shown
+from bench.analysis.numbers import percent, shown
+from bench.analysis.percentiles import withheld
+from bench.records import Value
 from bench.units import PERCENT
 
 HEADLINE = {
@@ -28,6 +31,11 @@ HEADLINE = {
     "top1_agreement",
 }
 """Metrics that are shown unless all are asked for."""
+THROUGHPUTS = {
+    CALLED: "the capacity, the highest steady rate at which the objectives hold",
+    "(saturated)": "the saturated rate, with every request there at once",
+}
+"""What throughput may be, by what its note has."""
 
 
 def shown_rows(comparison: Comparison, *, every: bool) -> list[Row]:
@@ -44,19 +52,32 @@ def shown_rows(comparison: Comparison, *, every: bool) -> list[Row]:
 
 
 def values(row: Row) -> tuple[str, str]:
-    """Return both figures with the metric's digits; '-' for one that was not measured."""
+    """Return both figures with the metric's digits (see `figure`)."""
     digits = METRICS[row.name].digits if row.known else 4
-    return shown(row.baseline.value, digits), shown(row.optimized.value, digits)
+    return figure(row.baseline, digits), figure(row.optimized, digits)
+
+
+def figure(value: Value, digits: int = 4, *, lack: str = "-") -> str:
+    """Return a figure; `lack` for one that was not measured, and in two words why one is withheld."""
+    return (withheld(value) or lack) if value.value is None else shown(value.value, digits)
+
+
+def throughput_note(comparison: Comparison) -> str:
+    """Return which of two things the throughput is, and that latency is at another load; '' where unknown."""
+    row = comparison.row("throughput_requests_per_sec")
+    notes = [value.note for value in (row.baseline, row.optimized) if value.value is not None]
+    kinds = [words for sign, words in THROUGHPUTS.items() if any(sign in note for note in notes)]
+    return f"Throughput: {', or '.join(kinds)}. Latency: at the load that both had." if kinds else ""
 
 
 def change(row: Row) -> str:
     """Return the change with its direction in a word; '-' where there is none."""
     found = row.change
     if found.direction in ("not comparable", "not judged"):
-        return f"{found.pct_change:+.1f} %" if found.pct_change is not None else "-"
+        return f"{percent(found.pct_change)} %" if found.pct_change is not None else "-"
     if found.pct_change is None:
         return f"{found.delta:+.3g} {found.direction}"
-    return f"{found.pct_change:+.1f} % {found.direction}"
+    return f"{percent(found.pct_change)} % {found.direction}"
 
 
 def interval(row: Row) -> str:
@@ -82,11 +103,16 @@ def source(row: Row, comparison: Comparison) -> str:
 
 
 def day_rows(comparison: Comparison) -> Iterator[tuple[str, str, str, str]]:
-    """Yield label, both figures and what is saved a day, where any figure is known."""
+    """Yield label, both figures and what is saved a day, where any figure is known; then the replicas."""
     for day in comparison.per_day:
         if day.baseline is not None or day.optimized is not None:
             label = f"{day.label}, {day.unit}"
             yield label, shown(day.baseline), shown(day.optimized), shown(day.saved)
+    row = comparison.row("replicas")
+    one, two = row.baseline.value, row.optimized.value
+    if one is not None or two is not None:
+        saved = None if one is None or two is None else one - two
+        yield "replicas needed", shown(one), shown(two), shown(saved)
 
 
 def day_notes(comparison: Comparison) -> list[str]:
@@ -99,9 +125,13 @@ def day_notes(comparison: Comparison) -> list[str]:
 
 
 def lead(verdict: Verdict) -> list[str]:
-    """Return what stands right below the binding reason: what would settle it, and what was waived."""
-    lines = [f"To settle it: {verdict.settle}."] if verdict.settle else []
-    return [*lines, *(f"Waived by name: {gate.name} ({gate.text})." for gate in verdict.waived)]
+    """Return what stands right below the binding reason: what to do, what settles it, what was waived."""
+    settle = [f"To settle it: {verdict.settle}."] if verdict.settle else []
+    return [
+        verdict.advice,
+        *settle,
+        *(f"Waived by name: {gate.name} ({gate.text})." for gate in verdict.waived),
+    ]
 
 
 def scale(verdict: Verdict) -> list[str]:
@@ -127,3 +157,12 @@ def basis(verdict: Verdict) -> str:
 def expected_when(verdict: Verdict) -> str:
     """Say whether the expectations are known to be from before the measurement."""
     return "expected before the run" if verdict.registered else "usually expected"
+
+
+def differences(comparison: Comparison) -> list[str]:
+    """Return each setting in which the systems differ, with both values; a setting one lacks is not set."""
+    return [f"{key}: {_set(one)} against {_set(two)}" for key, (one, two) in comparison.differences.items()]
+
+
+def _set(value: object) -> str:
+    return "not set" if value is None else str(value)

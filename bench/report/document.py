@@ -21,15 +21,6 @@ from bench.records import Value
 from bench.report.gate import sentences
 from bench.run.gate import GateReport, SystemGate
 
-SCHEMA = 1
-"""Of every document; raised where a key changes its meaning or goes. New keys do not raise it."""
-
-
-def encode(document: Mapping[str, Any]) -> str:
-    """Return a document as text."""
-    # Strings of a kind of their own, as torch's version is.
-    return msgspec.json.format(msgspec.json.encode(document, enc_hook=str), indent=2).decode()
-
 
 def systems_document(sets: Mapping[str, MetricSet]) -> dict[str, Any]:
     """Return every system's metrics, its client's verdict and the doubts."""
@@ -103,6 +94,7 @@ def _comparison(comparison: Comparison, verdict: Verdict) -> dict[str, Any]:
         "verdict": {
             "decision": verdict.decision,
             "binding": verdict.binding,
+            "advice": verdict.advice,
             "settle": verdict.settle or None,
             "guardrails": verdict.guardrails,
             "on_point_values": verdict.on_point_values,

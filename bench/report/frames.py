@@ -8,13 +8,13 @@ here and nowhere else, by the functions that need it.
 from __future__ import annotations
 
 import html
-import textwrap
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from bench.analysis.comparison import Comparison
 from bench.analysis.metrics import METRICS, REQUIRED
 from bench.analysis.numbers import shown as digits
+from bench.analysis.percentiles import withheld
 from bench.report import cells
 
 CHANGES = (
@@ -28,9 +28,8 @@ CHANGES = (
     "high_pct",
     "direction",
 )
+SIDES: tuple[Literal["baseline", "optimized"], ...] = ("baseline", "optimized")
 DAY = ("per_day", "unit", "baseline", "optimized", "saved")
-NOTES_LENGTH = 160
-"""A longer note is cut where a frame is shown; the frame has it whole."""
 RIGHT = {"text-align": "right", "white-space": "nowrap"}
 LEFT = {"text-align": "left"}
 STYLES = (
@@ -39,6 +38,7 @@ STYLES = (
         "props": "text-align: left; font-weight: 600; padding: 3px 12px 3px 0; "
         "border-bottom: 1px solid currentColor",
     },
+    {"selector": "caption", "props": "caption-side: bottom; text-align: left; font-size: .9em"},
     {"selector": "td", "props": "vertical-align: top; padding: 3px 12px 3px 0"},
     {"selector": "", "props": "border-collapse: collapse; font-variant-numeric: tabular-nums"},
 )
@@ -67,7 +67,10 @@ def changes(comparison: Comparison, *, every: bool = False) -> Any:
         for row in rows
     ]
     numbers = dict.fromkeys(CHANGES[2:8], float)
-    return pd.DataFrame(found, columns=list(CHANGES)).astype(numbers)
+    frame = pd.DataFrame(found, columns=list(CHANGES)).astype(numbers)
+    whys = ((at, side, withheld(getattr(row, side))) for at, row in enumerate(rows) for side in SIDES)
+    frame.attrs = {"withheld": [why for why in whys if why[2]], "note": cells.throughput_note(comparison)}
+    return frame
 
 
 def per_day(comparison: Comparison) -> Any:
@@ -78,13 +81,20 @@ def per_day(comparison: Comparison) -> Any:
     return pd.DataFrame(found, columns=list(DAY)).astype(dict.fromkeys(DAY[2:], float))
 
 
-def deciding(metrics: Any) -> Any:
-    """Return the rows of a metrics CSV, read with `pandas.read_csv`, that decide."""
-    return metrics[metrics["metric"].isin(REQUIRED)]
+def deciding(comparison: Comparison, side: Literal["baseline", "optimized"]) -> Any:
+    """Return one system's six figures that decide as a DataFrame, in the shape of its CSV."""
+    import pandas as pd
+
+    found = [(name, getattr(comparison.row(name), side)) for name in REQUIRED]
+    rows = [(name, value.value, value.note) for name, value in found]
+    column = f"{side}_value"
+    frame = pd.DataFrame(rows, columns=["metric", column, "notes"]).astype({column: float})
+    frame.attrs = {"withheld": [(at, column, why) for at, (_, v) in enumerate(found) if (why := withheld(v))]}
+    return frame
 
 
 def shown(frame: Any) -> Any:
-    """Return a frame of this module, or a metrics CSV, as a table to be read.
+    """Return a frame of this module as a table to be read.
 
     Where no change has an interval, its two columns are left out.
     """
@@ -96,6 +106,11 @@ def shown(frame: Any) -> Any:
         name: HOW.get(name, _percent if name.endswith("_pct") else _plain) for name in numbers
     }
     style = frame.style.format(how | dict.fromkeys(texts, _text)).hide(axis="index")
+    for at, name, why in frame.attrs.get("withheld", ()):
+        if at in frame.index and name in frame.columns:
+            style = style.format(why, subset=([at], [name]))
+    if note := frame.attrs.get("note"):
+        style = style.set_caption(html.escape(note))
     style = style.relabel_index([_heading(name) for name in frame.columns], axis="columns")
     right = ", ".join(f"th.col{at}" for at, name in enumerate(frame.columns) if name in numbers)
     style = style.set_table_styles([*STYLES, {"selector": right, "props": "text-align: right"}])
@@ -124,8 +139,7 @@ def _percent(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    text = "" if _missing(value) else str(value)
-    return html.escape(textwrap.shorten(text, NOTES_LENGTH, placeholder=" …"))
+    return "" if _missing(value) else html.escape(str(value))
 
 
 def _saved(value: Any) -> str:

@@ -20,6 +20,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bench import store
 from bench.errors import NotAvailable, ResultError
 from bench.report.notebook_page import TEMPLATE
@@ -53,7 +55,10 @@ def is_edited(path: Path) -> bool:
 
     Raises ResultError where the file is no notebook.
     """
-    return _sources(_document(path.read_text(encoding="utf-8"), path)) != _sources(json.loads(as_written()))
+    try:
+        return _sources(path.read_bytes()) != _sources(as_written().encode())
+    except (OSError, ValueError) as error:
+        raise _no_notebook(path, error) from error
 
 
 def write(path: Path, *, force: bool = False) -> bool:
@@ -88,8 +93,8 @@ def find_csvs(folder: Path) -> None:
 def to_html(path: Path) -> str:
     """Execute a notebook in its folder, with this interpreter, and return one HTML page without any network.
 
-    The notebook itself stays as it is. Raises NotAvailable where a package is missing, and ResultError with
-    the error's one line where a cell fails.
+    The notebook itself stays as it is. Raises NotAvailable where a package is missing, and ResultError, in
+    one line, where the file is no notebook or a cell fails.
     """
     lacking = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if lacking:
@@ -99,8 +104,11 @@ def to_html(path: Path) -> str:
     from nbclient.exceptions import CellExecutionError
     from nbconvert import HTMLExporter
 
-    _document(path.read_text(encoding="utf-8"), path)
-    document = nbformat.read(path, as_version=FORMAT[0])
+    try:
+        document = nbformat.read(path, as_version=FORMAT[0])
+        nbformat.validate(document, relax_add_props=True)
+    except Exception as error:  # nbformat meets what is broken with errors of any kind
+        raise _no_notebook(path, error) from error
     at = {"metadata": {"path": str(path.resolve().parent)}}
     with tempfile.TemporaryDirectory(prefix="bench-") as private:
         manager = _kernel_manager(Path(private))
@@ -165,16 +173,24 @@ def _cell(name: str, body: str, *, markdown: bool) -> dict[str, Any]:
     }
 
 
-def _document(text: str, path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(text)
-    except ValueError as error:
-        raise ResultError(f"{path}: is no notebook ({error}); --force writes it anew") from error
-    if not isinstance(document, dict) or not isinstance(document.get("cells"), list):
-        raise ResultError(f"{path}: is no notebook; --force writes it anew")
-    return document
+class _Cell(msgspec.Struct):
+    cell_type: str
+    source: str | list[str]
 
 
-def _sources(document: dict[str, Any]) -> list[tuple[str, str]]:
+class _Notebook(msgspec.Struct):
+    """What must be in a file that is a notebook."""
+
+    cells: list[_Cell]
+    nbformat: int
+
+
+def _no_notebook(path: Path, error: Exception) -> ResultError:
+    why = str(error).partition("\n")[0] or type(error).__name__
+    return ResultError(f"{path}: is no notebook ({why}); --force writes it anew")
+
+
+def _sources(raw: bytes) -> list[tuple[str, str]]:
     """Return type and text of every cell, as a line each or as one text, as Jupyter writes either."""
-    return [(str(cell.get("cell_type")), "".join(cell.get("source", ""))) for cell in document["cells"]]
+    document = msgspec.json.decode(raw, type=_Notebook)
+    return [(cell.cell_type, "".join(cell.source)) for cell in document.cells]

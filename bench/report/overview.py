@@ -11,6 +11,7 @@ from rich.text import Text
 from bench.analysis.decide import Verdict
 from bench.analysis.metrics import METRICS
 from bench.analysis.numbers import shown
+from bench.analysis.percentiles import OVERLOADED, withheld
 from bench.analysis.system import MetricSet
 from bench.records import Value
 
@@ -86,6 +87,5 @@ def _rows(sets: Mapping[str, MetricSet], decisions: Mapping[str, str]) -> Iterat
 
 def _cell(key: str, value: Value | None) -> str:
     if value is None or value.value is None:
-        saturated = value is not None and value.note.startswith("saturated")
-        return "over" if saturated else "–"
+        return "over" if value is not None and withheld(value) == OVERLOADED else "–"
     return shown(value.value, min(METRICS[key].digits, 3))

@@ -113,10 +113,10 @@ class RunProgress:
         if event.phase in ENDED:
             line += f" {'in' if event.phase == 'complete' else 'after'} {clock(self._time.job_s(now_s))}"
             return f"{line}: {event.detail}" if event.detail else line
-        if event.total_s:
-            line += f" {event.elapsed_s:.0f}/{event.total_s:.0f} s"
+        if event.total_s or event.elapsed_s:
+            line += f" {self._how_far(event, now_s)}"
         told = [event.detail, "" if event.figures is None else in_line(event.figures)]
-        if event.total_s:
+        if event.total_s or event.figures is not None:
             told.append(f"left: {self._left(event, now_s)}")
         return "  ".join([line, *(text for text in told if text)])
 
@@ -125,17 +125,29 @@ class RunProgress:
         return f"{f'[{number}/{n}] ' if n > 1 else ''}{event.job}: {event.phase}"
 
     def _elapsed_s(self, event: Event, now_s: float) -> float:
-        """Return how long the phase lasts by now; of one whose length is planned no more than that."""
-        elapsed_s = max(event.elapsed_s + now_s - self._event_s, 0.0)
-        return min(elapsed_s, event.total_s) if event.total_s else elapsed_s
+        """Return how long the phase lasts by now, be it planned or not."""
+        return max(event.elapsed_s + now_s - self._event_s, 0.0)
+
+    def _how_far(self, event: Event, now_s: float) -> str:
+        """Return how long the phase lasts by now, of what is planned where that is not over."""
+        elapsed_s = self._elapsed_s(event, now_s)
+        if not event.total_s:
+            return clock(elapsed_s if event.elapsed_s else now_s - self._phase_s)
+        if round(elapsed_s) > round(event.total_s):
+            return f"{elapsed_s:.0f} s, planned {event.total_s:.0f} s"
+        return f"{elapsed_s:.0f}/{event.total_s:.0f} s"
 
     def _left(self, event: Event, now_s: float) -> str:
         """Return the time left of the job and of everything, or, where there is one job, of its phase."""
         if self._time.n == 1:
-            return clock(event.total_s - self._elapsed_s(event, now_s)) if event.total_s else "not known yet"
+            of_phase_s = (event.total_s or 0.0) - self._elapsed_s(event, now_s)
+            return clock(of_phase_s) if of_phase_s > 0.0 else "unknown"
         loading = "" if self._time.knows_loading else " plus loading"
-        everything = f"{'at most ' if self._at_most else ''}{clock(self._time.all_left_s(now_s))}"
-        return f"job {clock(self._time.job_left_s(now_s))}, all {everything}{loading}"
+        most = "at most " if self._at_most else ""
+        left_s, later_s = self._time.job_left_s(now_s), self._time.later_s()
+        if left_s is not None:
+            return f"job {clock(left_s)}, all {most}{clock(left_s + later_s)}{loading}"
+        return f"unknown, then {most}{clock(later_s)}{loading}" if later_s else "unknown"
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw the live view as it is now, in whatever width there is."""
@@ -153,13 +165,15 @@ class RunProgress:
 
     def _bars(self, event: Event, now_s: float, width: int) -> Iterator[RenderableType]:
         """Yield the phase with its bar, and the whole with the time left; without bars where it is narrow."""
-        in_words, part = clock(now_s - self._phase_s), 0.0
-        if event.total_s:
-            elapsed_s = self._elapsed_s(event, now_s)
-            in_words, part = f"{elapsed_s:.0f}/{event.total_s:.0f} s", elapsed_s / event.total_s
+        part = min(self._elapsed_s(event, now_s) / event.total_s, 1.0) if event.total_s else 0.0
         share = part if self._time.n == 1 else self._time.share
         left = f"left: {self._left(event, now_s)}"
-        yield Text(f"{self._title(event)}  {in_words}", style="bold", overflow="ellipsis", no_wrap=True)
+        yield Text(
+            f"{self._title(event)}  {self._how_far(event, now_s)}",
+            style="bold",
+            overflow="ellipsis",
+            no_wrap=True,
+        )
         bar = min(_BAR, width - _BESIDE)
         if bar < _BAR // 3:
             yield Text(left, overflow="ellipsis", no_wrap=True)

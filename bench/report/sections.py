@@ -8,7 +8,41 @@ from bench.analysis.comparison import Comparison
 from bench.analysis.decide import Verdict
 from bench.analysis.system import Doubt
 from bench.records import Value
+from bench.report.cells import differences
 from bench.units import PERCENT
+
+FIRST_DOUBTS = 3
+"""So many doubts stand in a short report."""
+ADMITTED = {
+    "idle": "the engine was free",
+    "slot": "a slot was free",
+    "size": "the batch was full",
+    "budget": "no further request would fit",
+    "window": "the time to wait was over",
+    "settle": "no more came back",
+    "deadline": "the deadline was near",
+    "drain": "no more were to come",
+}
+"""Why a batch was started, by the policy's reason to go."""
+WAITED = {
+    "busy": "the engine",
+    "size": "a full batch",
+    "budget": "room for it",
+    "window": "company",
+    "settle": "those that come back",
+}
+"""What was waited for, by the policy's reason to wait."""
+
+
+def short_sections(comparison: Comparison, verdict: Verdict) -> Iterator[tuple[str, list[str]]]:
+    """Yield the lists that a decision needs at once, of the doubts the first ones without their remedies."""
+    for title, lines in sections(comparison, verdict):
+        if title == "Doubts":
+            said = [f"{doubt.text}." for doubt in comparison.doubts[:FIRST_DOUBTS]]
+            more = len(comparison.doubts) - FIRST_DOUBTS
+            yield title, [*said, *([f"and {more} more: --all, or the page."] if more > 0 else [])]
+        elif title not in ("Client and device", "Batching", "Not measured"):
+            yield title, lines
 
 
 def sections(comparison: Comparison, verdict: Verdict) -> Iterator[tuple[str, list[str]]]:
@@ -21,7 +55,7 @@ def sections(comparison: Comparison, verdict: Verdict) -> Iterator[tuple[str, li
         ("How far it depends on what is assumed", list(comparison.sensitivity)),
         ("Client and device", _clients(comparison)),
         ("Batching", _batching(comparison)),
-        ("The systems differ in", _differences(comparison)),
+        ("The systems differ in", differences(comparison)),
         ("Allowed to differ", list(comparison.allowed)),
         ("Doubts", [_doubt(doubt) for doubt in comparison.doubts]),
         ("Not measured", _missing(comparison)),
@@ -29,15 +63,6 @@ def sections(comparison: Comparison, verdict: Verdict) -> Iterator[tuple[str, li
     for title, lines in found:
         if lines:
             yield title, lines
-
-
-def _differences(comparison: Comparison) -> list[str]:
-    return [f"{key}: {_set(one)} against {_set(two)}" for key, (one, two) in comparison.differences.items()]
-
-
-def _set(value: object) -> str:
-    """Return a setting; one that a system does not have is not set."""
-    return "not set" if value is None else str(value)
 
 
 def _clients(comparison: Comparison) -> list[str]:
@@ -57,15 +82,16 @@ def _batching(comparison: Comparison) -> list[str]:
             f"{side.name}: size p50 {found.p50_size:g}, p90 {found.p90_size:g}; {_share(found.sizes)}"
         )
         if found.admitted:
-            lines.append(f"{side.name}: went because of {_share(found.admitted)}")
+            lines.append(f"{side.name}: batches started when {_share(found.admitted, ADMITTED)}")
         if found.waited:
-            lines.append(f"{side.name}: waited last for {_share(found.waited)}")
+            lines.append(f"{side.name}: waited last for {_share(found.waited, WAITED)}")
     return lines
 
 
-def _share(shares: Mapping[str, float]) -> str:
-    """Return shares as text: `1: 20 %, 2: 80 %`."""
-    return ", ".join(f"{name}: {share * PERCENT:.3g} %" for name, share in shares.items())
+def _share(shares: Mapping[str, float], words: Mapping[str, str] | None = None) -> str:
+    """Return shares as text, names in words: `1: 20 %, 2: 80 %`."""
+    known = words or {}
+    return ", ".join(f"{known.get(name, name)}: {share * PERCENT:.3g} %" for name, share in shares.items())
 
 
 def _doubt(doubt: Doubt) -> str:

@@ -21,7 +21,7 @@ from bench.analysis.expectations import Fate
 from bench.report import cells
 from bench.report.markdown import escaped as _md
 from bench.report.quality import quality_to_markdown, render_quality
-from bench.report.sections import sections
+from bench.report.sections import sections, short_sections
 
 DIRECTION_STYLE: dict[Direction, str] = {
     "better": "green",
@@ -40,21 +40,21 @@ FATE_STYLE: dict[Fate, str] = {"confirmed": "green", "refuted": "red", "inconclu
 
 
 def render_comparison(comparison: Comparison, verdict: Verdict, *, every: bool = False) -> Group:
-    """Return the report: verdict, table, day, gates, expectations, then the sections in their order.
+    """Return the report: verdict, table, day, gates, expectations, the sections, and the verdict once more.
 
-    The table shows the headline metrics; with `every`, all that have a figure.
+    It is short, with the headline metrics, unless `every` asks for all metrics and all that is known of them.
     """
     parts: list[RenderableType] = [
         _verdict(verdict),
         _table(comparison, every=every),
         *([_day(comparison)] if any(cells.day_rows(comparison)) else []),
         _gates(verdict),
-        render_quality(comparison, verdict),
-        *([_expectations(verdict)] if verdict.expectations else []),
+        *([render_quality(comparison, verdict)] if every else []),
+        *([_expectations(verdict, every=every)] if verdict.expectations else []),
     ]
-    for title, lines in sections(comparison, verdict):
+    for title, lines in (sections if every else short_sections)(comparison, verdict):
         parts.append(_list(title, lines))
-    return Group(*parts)
+    return Group(*parts, _in_a_line(verdict))
 
 
 def to_markdown(comparison: Comparison, verdict: Verdict, *, every: bool = False) -> str:
@@ -62,7 +62,8 @@ def to_markdown(comparison: Comparison, verdict: Verdict, *, every: bool = False
     one, two = _md(comparison.baseline.name), _md(comparison.optimized.name)
     lines = [
         f"**{verdict.decision.capitalize()}{cells.basis(verdict)}**: {_md(verdict.binding)}",
-        *(["", " ".join(_md(line) for line in lead)] if (lead := cells.lead(verdict)) else []),
+        "",
+        " ".join(_md(line) for line in cells.lead(verdict)),
         "",
         f"| metric | {one} | {two} | change | 95 % interval | source |",
         "|---|---:|---:|---:|---|---|",
@@ -76,6 +77,8 @@ def to_markdown(comparison: Comparison, verdict: Verdict, *, every: bool = False
             cells.source(row, comparison),
         )
         lines.append("| " + " | ".join(_md(text) for text in texts) + " |")
+    if note := cells.throughput_note(comparison):
+        lines += ["", _md(note)]
     if days := list(cells.day_rows(comparison)):
         lines += ["", f"| per day | {one} | {two} | saved |", "|---|---:|---:|---:|"]
         lines += ["| " + " | ".join(_md(cell) for cell in day) + " |" for day in days]
@@ -98,6 +101,8 @@ def to_markdown(comparison: Comparison, verdict: Verdict, *, every: bool = False
 
 def _table(comparison: Comparison, *, every: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, expand=False)
+    table.caption = Text(cells.throughput_note(comparison))
+    table.caption_justify = "left"
     table.add_column("metric", min_width=20)
     table.add_column(Text(comparison.baseline.name), justify="right", max_width=14)
     table.add_column(Text(comparison.optimized.name), justify="right", max_width=14)
@@ -132,9 +137,20 @@ def _verdict(verdict: Verdict) -> Panel:
         body.append(f"\n{line}")
     for line in cells.scale(verdict):
         body.append(f"\n{line}", "dim")
-    title = Text(f"{verdict.decision.upper()}{cells.basis(verdict)}", style="bold")
+    title = Text(_headline(verdict), style="bold")
     style = DECISION_STYLE[verdict.decision]
     return Panel(body, title=title, title_align="left", border_style=style, box=box.ROUNDED)
+
+
+def _in_a_line(verdict: Verdict) -> Text:
+    """Return the verdict with what to do, for whoever sees the end of the report first."""
+    return Text.assemble(
+        (_headline(verdict), f"bold {DECISION_STYLE[verdict.decision]}"), f". {verdict.advice}"
+    )
+
+
+def _headline(verdict: Verdict) -> str:
+    return f"{verdict.decision.upper()}{cells.basis(verdict)}"
 
 
 def _gates(verdict: Verdict) -> Table:
@@ -147,14 +163,16 @@ def _gates(verdict: Verdict) -> Table:
     return table
 
 
-def _expectations(verdict: Verdict) -> Table:
+def _expectations(verdict: Verdict, *, every: bool) -> Table:
+    """Return what became of the expectations; why, is said with `every`, else by the table of figures."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column(cells.expected_when(verdict), min_width=18)
     table.add_column("outcome")
-    table.add_column("because")
+    if every:
+        table.add_column("because")
     for found in verdict.expectations:
-        style = FATE_STYLE.get(found.fate, "")
-        table.add_row(Text(found.statement), Text(found.fate, style=style), Text(found.text))
+        texts = [Text(found.statement), Text(found.fate, style=FATE_STYLE.get(found.fate, ""))]
+        table.add_row(*texts, *([Text(found.text)] if every else []))
     return table
 
 

@@ -28,6 +28,7 @@ class TimeLeft:
         self._job = ""
         self._since_s = self._at_s = 0.0
         self._share = 0.0
+        self._has_ended = False
         self._longer_s: dict[str, list[float]] = {}
 
     @property
@@ -51,12 +52,13 @@ class TimeLeft:
     def note(self, event: Event, now_s: float) -> None:
         """Take in an event that came at `now_s`."""
         if event.job != self._job:
-            self._job, self._since_s, self._share = event.job, now_s, 0.0
+            self._job, self._since_s, self._share, self._has_ended = event.job, now_s, 0.0, False
         share = event.done
         if share is None:
             share = event.elapsed_s / event.total_s if event.total_s else 0.0
         # A phase of unknown length (loading, quality) does not move it back.
         self._share, self._at_s = max(self._share, min(share, 1.0)), now_s
+        self._has_ended |= event.phase in ENDED
         if event.phase == "complete":
             longer_s = self.job_s(now_s) - self._planned_s[event.job]
             self._longer_s.setdefault(_kind(event.job), []).append(longer_s)
@@ -72,20 +74,20 @@ class TimeLeft:
             sum(map(self._planned_s.__getitem__, before)) + self._share * self._planned_s[self._job]
         ) / total_s
 
-    def job_left_s(self, now_s: float) -> float:
-        """Return how long the job at hand still takes, where nothing delays it."""
-        if not self._job or self._share >= 1.0:
+    def job_left_s(self, now_s: float) -> float | None:
+        """Return how long the job at hand still takes; None past its plan, where nobody knows."""
+        if self._has_ended:
             return 0.0
         left_s = (1.0 - self._share) * self._planned_s[self._job]
         if self._share == 0.0:  # still to be loaded, as far as is known
             return left_s + max(self._expected_longer_s(self._job) - self.job_s(now_s), 0.0)
-        return max(left_s - (now_s - self._at_s), 0.0)
+        left_s -= now_s - self._at_s
+        return left_s if left_s > 0.0 else None
 
-    def all_left_s(self, now_s: float) -> float:
-        """Return how long this job and those after it still take."""
-        after = self._order[self._order.index(self._job) + 1 :] if self._job else self._order
-        later_s = sum(max(self._planned_s[job] + self._expected_longer_s(job), 0.0) for job in after)
-        return self.job_left_s(now_s) + later_s
+    def later_s(self) -> float:
+        """Return how long the jobs after this one take."""
+        after = self._order[self._order.index(self._job) + 1 :]
+        return sum(max(self._planned_s[job] + self._expected_longer_s(job), 0.0) for job in after)
 
     def _expected_longer_s(self, job: str) -> float:
         known = self._longer_s

@@ -76,10 +76,10 @@ def _score(drive: Drive, subject: Subject, emit: Emit, crowd: _Crowd) -> None:
             observer.edge()
             edges.pop(0)
         crowd.go_on(min(now_s + POLL_S, *edges) if edges else now_s + POLL_S)
-        phase, elapsed_s = "window" if now_s < window.end_s else "drain", now_s - start_s
-        shown_s = min(elapsed_s, protocol.window_s)
-        done = shown_s / protocol.window_s
-        emit(phase, shown_s, protocol.window_s, done=done, figures=crowd.so_far)
+        if now_s < window.end_s:
+            emit("window", now_s - start_s, protocol.window_s, figures=crowd.so_far)
+        else:
+            emit("drain", now_s - window.end_s, done=1.0, figures=crowd.so_far)
     drive.facts["due_in_window"] = sum(_is_in(ticket, window) for ticket in drive.tickets)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from bench import store
+from bench.analysis.gates import UNFINISHED
 from bench.analysis.metrics import METRICS
 from bench.analysis.system import MetricSet
 from bench.run.history import Entry
@@ -47,8 +48,8 @@ def take(folder: Path, meta: store.ExperimentMeta) -> dict[str, Entry | str]:
 def _why_refused(metrics: MetricSet) -> str:
     if metrics.client is not None and metrics.client.level == "INVALID":
         return f"{metrics.origin} is INVALID: {metrics.client.reasons}; {metrics.client.recommendation}"
-    unfinished = [doubt for doubt in metrics.doubts if doubt.key == "unfinished"]
-    if unfinished and metrics.jobs.offline_error is None:
+    unfinished = [doubt for doubt in metrics.doubts if doubt.key == UNFINISHED]
+    if unfinished:
         return f"{unfinished[0].text}; {unfinished[0].remedy}"
     if metrics.context is None:
         return f"no job of {metrics.origin} was completed: {metrics.jobs.error or metrics.jobs.offline_error}"

@@ -49,23 +49,29 @@ class Interrupted(RunFailed):
 
 
 def new_folder(parts: Parts, results: Path) -> Path:
-    """Create the experiment's folder with its `experiment.json` and return it."""
+    """Create the experiment's folder with its `experiment.json` and return it.
+
+    Raises ResultError where that cannot be.
+    """
     facts = provenance.collect()
     folder = results / "runs" / Path(parts.config_file).stem / provenance.stamp(facts["commit"])
     if folder.exists():
         raise ResultError(f"{folder}: exists already; wait a second and run again")
-    store.write_experiment(
-        folder,
-        store.ExperimentMeta(
-            schema=store.SCHEMA,
-            name=parts.experiment.name,
-            config_file=parts.config_file,
-            config=parts.resolved(),
-            written=parts.written,
-            argv=provenance.command(),
-            provenance=facts,
-        ),
+    meta = store.ExperimentMeta(
+        schema=store.SCHEMA,
+        name=parts.experiment.name,
+        config_file=parts.config_file,
+        config=parts.resolved(),
+        written=parts.written,
+        argv=provenance.command(),
+        provenance=facts,
     )
+    try:
+        store.write_experiment(folder, meta)
+    except OSError as error:
+        raise ResultError(
+            f"{results}: no run folder can be made there ({error.strerror}); name another with --results"
+        ) from error
     return folder
 
 

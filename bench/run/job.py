@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import traceback
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -19,7 +20,7 @@ from bench.records import RunStatus
 from bench.run.measure import measure
 from bench.run.plan import Job
 from bench.run.recording import Recording, first_line
-from bench.run.telling import Teller
+from bench.run.telling import Teller, without_waiting
 
 
 def run_job(job: Job, events: Connection, *, watched: bool = True) -> None:
@@ -36,9 +37,8 @@ def run_job(job: Job, events: Connection, *, watched: bool = True) -> None:
     problem: tuple[str, str] | None = None
     try:
         try:
-            measure(
-                job, recording, Teller(job.name, events.send if watched else None, lambda: recording.sampler)
-            )
+            send = without_waiting(events) if watched else None
+            measure(job, recording, Teller(job.name, send, lambda: recording.sampler))
         finally:
             recording.stop_meters()
         status = "complete"
@@ -51,9 +51,10 @@ def run_job(job: Job, events: Connection, *, watched: bool = True) -> None:
         problem = ("RunFailed", f"{type(error).__name__}: {first_line(error)}; see {job.folder}/log.txt")
     _ignore_interrupts()
     recording.write(status, problem[1] if problem else None)
-    if problem:
-        events.send(problem)
-    events.close()
+    with suppress(OSError):  # nobody reads any more; the folder says it, too
+        if problem:
+            events.send(problem)
+        events.close()
     sys.stdout.flush()
     sys.stderr.flush()
     # Not sys.exit: an engine thread that was abandoned inside torch would abort the process on its way out.

@@ -1,7 +1,8 @@
 """The comparison of recorded results: of one run folder's systems, or of what two paths name.
 
 A side is a metrics CSV, with what its `.meta.json` tells while the CSV is as it was written, or a run folder.
-Each has its own terms; two sides are compared under the same, or not at all.
+Each has its own terms; two sides are compared under the same, or not at all. What a person states of them
+holds for both: a run folder is summarized again, and a CSV's figures that follow from it are computed again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from bench.analysis.compare import compare
 from bench.analysis.csvfile import Role, parse, render
 from bench.analysis.decide import decide
 from bench.analysis.evaluation import Judged
+from bench.analysis.gates import DEFAULT_TERMS
 from bench.analysis.quality import AGAINST_REFERENCE
 from bench.analysis.restate import restated
 from bench.analysis.system import Assumed, Doubt, MetricSet, missing
@@ -43,13 +45,19 @@ class Override(msgspec.Struct, frozen=True, kw_only=True):
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
     """One side of a comparison; `terms` and `reference` are None for a bare CSV.
 
-    `beside` are all systems of its run, where a run folder was named.
+    `outdated` are the stated terms under which its figures do not stand yet. `beside` are all systems of its
+    run, where a run folder was named.
     """
 
     metrics: MetricSet
     terms: Terms | None = None
     reference: str | None = None
+    outdated: tuple[str, ...] = ()
     beside: tuple[MetricSet, ...] = ()
+
+    def under(self, assumed: Assumed) -> MetricSet:
+        """Return its metrics under the assumptions that hold for both sides."""
+        return restated(self.metrics, assumed, self.outdated) if self.outdated else self.metrics
 
 
 BARE = Terms(
@@ -71,13 +79,22 @@ DEFAULTS = {
 
 
 def judge_experiment(
-    folder: Path, override: Override | None = None, allow_different: Sequence[str] = ()
+    folder: Path,
+    override: Override | None = None,
+    allow_different: Sequence[str] = (),
+    *,
+    so_far: bool = False,
 ) -> list[Judged]:
-    """Compare every other system of an experiment's folder with its baseline."""
+    """Compare every other system of an experiment's folder with its baseline.
+
+    With `so_far` it counts for nothing that the run is unfinished.
+    """
     if folder.is_file():
+        if folder.suffix == ".toml":
+            raise ResultError(f"{folder}: is an experiment; measure it (bench run), then name its run folder")
         raise ResultError(f"{folder}: is one CSV; name the optimized one too, or give a run folder alone")
     terms = overridden(terms_of(folder, store.read_experiment(folder)), override or Override())
-    baseline, *others = metric_sets(folder, terms).values()
+    baseline, *others = metric_sets(folder, terms, so_far=so_far).values()
     return [judge(baseline, other, terms, allow_different, others) for other in others]
 
 
@@ -94,20 +111,14 @@ def judge_paths(
 
 
 def read_pair(
-    baseline: Path,
-    optimized: Path,
-    override: Override,
-    allow_different: Sequence[str] = (),
-    *,
-    restate: bool = False,
+    baseline: Path, optimized: Path, override: Override, allow_different: Sequence[str] = ()
 ) -> tuple[Judged, Terms]:
     """Return what `judge_paths` does, with the terms that hold for both.
 
-    With `restate`, CSVs that were written under other terms than the stated ones are put under these: what
-    follows from price, volume and grid is computed again, what cannot be is missing (see `restate`).
+    CSVs that were written under other terms than the stated ones are put under these: what follows from
+    price, volume and grid is computed again, what cannot be is missing (see `restate`).
     """
-    left = _read(baseline, "baseline", override, restate=restate)
-    right = _read(optimized, "optimized", override, restate=restate)
+    left, right = _read(baseline, "baseline", override), _read(optimized, "optimized", override)
     allowed = [name for name in allow_different if name != "terms"]
     unlike = left.terms and right.terms and _judging(left.terms) != _judging(right.terms)
     if left.terms and right.terms and unlike and "terms" not in allow_different:
@@ -117,13 +128,13 @@ def read_pair(
             "or allow it by name (terms)"
         )
     terms = right.terms or left.terms or overridden(BARE, override)
+    reference, candidate = left.under(terms.assumed), right.under(terms.assumed)
     if left.terms is None and right.terms is None and (doubt := _unstated(override)):
-        left = Subject(metrics=msgspec.structs.replace(left.metrics, doubts=(*left.metrics.doubts, doubt)))
-    candidate = right.metrics
-    if right.reference is not None and right.reference != left.metrics.origin:
+        reference = msgspec.structs.replace(reference, doubts=(*reference.doubts, doubt))
+    if right.reference is not None and right.reference != reference.origin:
         candidate = _without_reference(candidate, right.reference)
     beside = right.beside if left.reference == right.reference else ()
-    return judge(left.metrics, candidate, terms, allowed, beside), terms
+    return judge(reference, candidate, terms, allowed, beside), terms
 
 
 def _unstated(override: Override) -> Doubt | None:
@@ -133,7 +144,7 @@ def _unstated(override: Override) -> Doubt | None:
         return None
     options = ", ".join("--" + key.replace("_", "-") for key in unstated)
     text = f"both are judged by defaults: {', '.join(unstated.values())}"
-    return Doubt(key="default terms", text=text, remedy=f"state your own: {options}")
+    return Doubt(key=DEFAULT_TERMS, text=text, remedy=f"state your own: {options}")
 
 
 def judge(
@@ -157,11 +168,11 @@ def judge(
     return Judged(comparison=comparison, verdict=verdict)
 
 
-def _read(path: Path, role: Role, override: Override, *, restate: bool) -> Subject:
+def _read(path: Path, role: Role, override: Override) -> Subject:
     """Read one side; a folder is summarized under the overridden terms."""
     folder, system = (path, None) if store.is_experiment(path) else (path.parent, path.name)
     if path.is_file() or not store.is_experiment(folder):
-        return _read_csv(path, role, override, restate=restate)
+        return _read_csv(path, role, override)
     terms = overridden(terms_of(folder, store.read_experiment(folder)), override)
     sets = metric_sets(folder, terms)
     names = list(sets)
@@ -176,7 +187,7 @@ def _read(path: Path, role: Role, override: Override, *, restate: bool) -> Subje
     )
 
 
-def _read_csv(path: Path, role: Role, override: Override, *, restate: bool) -> Subject:
+def _read_csv(path: Path, role: Role, override: Override) -> Subject:
     """Read a CSV; with an intact `.meta.json` beside it, all that was known when it was written."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -187,15 +198,13 @@ def _read_csv(path: Path, role: Role, override: Override, *, restate: bool) -> S
     except UnicodeDecodeError as error:
         raise ResultError(f"{path}: is no UTF-8 text; a metrics CSV was expected") from error
     bare = parse(text, str(path))
-    if restate:
-        bare = restated(bare, overridden(BARE, override).assumed, override.given())
     if bare.name != role:
         raise ResultError(
             f"{path}: its column is {bare.name}_value, expected {role}_value; baseline comes first"
         )
     meta_path = path.with_suffix(".meta.json")
     if not meta_path.is_file():
-        return Subject(metrics=bare)
+        return Subject(metrics=bare, outdated=tuple(override.given()))
     sidecar = _sidecar(meta_path)
     if render(sidecar.metrics.values, role) != text:
         edited = Doubt(
@@ -203,26 +212,23 @@ def _read_csv(path: Path, role: Role, override: Override, *, restate: bool) -> S
             text=f"{path.name} is not what {meta_path.name} was written with; it is taken as stated",
             remedy=f"bench summarize the run ({sidecar.run_folder}) again, or remove {meta_path.name}",
         )
-        return Subject(metrics=msgspec.structs.replace(bare, doubts=(*bare.doubts, edited)))
-    terms = overridden(sidecar.terms, override)
-    if terms != sidecar.terms and not restate:
-        raise ResultError(
-            f"{path}: was made under its own terms ({meta_path.name}); "
-            f"to state others compare its run folder ({sidecar.run_folder})"
-        )
-    metrics = sidecar.metrics
-    if terms != sidecar.terms:
-        metrics = restated(metrics, terms.assumed, _changed(sidecar.terms, override))
-    return Subject(metrics=metrics, terms=terms, reference=sidecar.reference)
+        doubted = msgspec.structs.replace(bare, doubts=(*bare.doubts, edited))
+        return Subject(metrics=doubted, outdated=tuple(override.given()))
+    return Subject(
+        metrics=sidecar.metrics,
+        terms=overridden(sidecar.terms, override),
+        reference=sidecar.reference,
+        outdated=_changed(sidecar.terms, override),
+    )
 
 
-def _changed(terms: Terms, override: Override) -> list[str]:
+def _changed(terms: Terms, override: Override) -> tuple[str, ...]:
     """Return which of the stated terms are others than `terms`."""
-    return [
+    return tuple(
         name
         for name, value in override.given().items()
         if overridden(terms, Override(**{name: value})) != terms
-    ]
+    )
 
 
 def _sidecar(path: Path) -> Sidecar:

@@ -1,9 +1,12 @@
-"""What can be said before a run: an objective that no system could meet on this GPU, by physics alone."""
+"""What can be said before a run: that the machine is busy, or that physics alone forbids an objective."""
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
+from bench.analysis.doubts import busy_machine
 from bench.analysis.limits import impossible
 from bench.analysis.reference import gpus
 from bench.errors import NotAvailable
@@ -13,6 +16,12 @@ from bench.run.assemble import Parts
 
 _DRAWN = 2000
 """Requests that are drawn to know the workload's lengths."""
+
+
+def busy() -> list[str]:
+    """Return that the machine is busy now, if it is, and what to do about it."""
+    doubt = busy_machine("warning", {"load_average_1min": os.getloadavg()[0], "cpu_count": os.cpu_count()})
+    return [] if doubt is None else [f"{doubt.text}; {doubt.remedy}"]
 
 
 def warnings(parts: Parts) -> list[str]:

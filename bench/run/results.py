@@ -16,6 +16,8 @@ from bench.analysis.capacity import Conclusion, conclusion_of
 from bench.analysis.carbon import intensity
 from bench.analysis.cost import Quote
 from bench.analysis.csvfile import Role, render
+from bench.analysis.doubts import busy_machine
+from bench.analysis.gates import UNFINISHED
 from bench.analysis.metric_set import metric_set
 from bench.analysis.system import Assumed, Doubt, MetricSet, SystemRuns
 from bench.config import EXPECTATIONS, Expected, Experiment, Objectives, Quality
@@ -54,18 +56,22 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
     metrics: MetricSet
 
 
-def metric_sets(folder: Path, terms: Terms | None = None) -> dict[str, MetricSet]:
-    """Return every system's metrics of an experiment's folder, the baseline first."""
+def metric_sets(folder: Path, terms: Terms | None = None, *, so_far: bool = False) -> dict[str, MetricSet]:
+    """Return every system's metrics of an experiment's folder, the baseline first.
+
+    Each has what can be doubted of the run as a whole: that it is unfinished (but for a look `so_far`), and
+    that the machine was busy.
+    """
     meta = store.read_experiment(folder)
     terms = terms or terms_of(folder, meta)
     by_system = _by_system(folder, list(meta.config["systems"]))
     searches = bool(meta.config.get("capacity", {}).get("search", False))  # older runs knew of none
+    repeats = meta.rounds.made if meta.rounds else meta.config["protocol"]["repeats"]
     return {
-        name: _with_unfinished(
+        name: _doubted(
             metric_set(system, terms.assumed, terms.objectives, origin=origin_of(folder, name)),
-            system,
-            1 + searches + (meta.rounds.made if meta.rounds else meta.config["protocol"]["repeats"]),
-            folder,
+            None if so_far else _unfinished(system, repeats, folder, searches=searches),
+            busy_machine(name, meta.provenance),
         )
         for name, system in by_system.items()
     }
@@ -116,8 +122,7 @@ def terms_of(folder: Path, meta: store.ExperimentMeta) -> Terms:
     """
     experiment = experiment_of(folder, meta)
     assumptions = experiment.assumptions
-    why = "the baseline's first job has not ended, so the GPU is unknown"
-    price = Quote(value=None, source="missing", note=why)
+    price = Quote(value=None, source="missing", note="no price was recorded with the run")
     if meta.price is not None:
         try:
             price = msgspec.convert(meta.price, Quote)
@@ -179,18 +184,28 @@ def write_csvs(folder: Path, target: Path) -> list[Path]:
     return written
 
 
-def _with_unfinished(metrics: MetricSet, system: SystemRuns, expected: int, folder: Path) -> MetricSet:
-    """Return `metrics` with a doubt where jobs of the experiment have not ended."""
+def _unfinished(system: SystemRuns, repeats: int, folder: Path, *, searches: bool) -> Doubt | None:
+    """Doubt a run of which jobs have not ended.
+
+    After a saturated run that failed none is to come, and no search once a repeat was made: it had no rate to
+    begin with.
+    """
     jobs = [*system.windows, system.offline, system.capacity]
+    expected = 1 + repeats + (searches and (system.capacity is not None or not system.windows))
     ended = sum(job is not None and job.meta.status != "cancelled" for job in jobs)
-    if ended >= expected:
-        return metrics
-    doubt = Doubt(
-        key="unfinished",
+    if ended >= expected or (system.offline is not None and system.offline.meta.status == "failed"):
+        return None
+    return Doubt(
+        key=UNFINISHED,
         text=f"{system.name}: the run is unfinished, {ended} of {expected} jobs have ended",
         remedy=f"bench {resume_command(folder)}",
     )
-    return msgspec.structs.replace(metrics, doubts=(doubt, *metrics.doubts))
+
+
+def _doubted(metrics: MetricSet, *doubts: Doubt | None) -> MetricSet:
+    """Return `metrics` with the doubts there are before its own."""
+    found = tuple(doubt for doubt in doubts if doubt is not None)
+    return msgspec.structs.replace(metrics, doubts=(*found, *metrics.doubts)) if found else metrics
 
 
 def resume_command(folder: Path) -> str:

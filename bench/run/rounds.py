@@ -70,7 +70,7 @@ def look_at_verdicts(folder: Path, made: int) -> Seen | None:
     if made < experiment.protocol.min_repeats or len(experiment.systems) < 2:
         return None
     try:
-        judged = judge_experiment(folder)
+        judged = judge_experiment(folder, so_far=True)
     except ResultError as error:
         return Seen(stop=True, settled=False, why=f"nothing can be compared: {error}")
     found = {

@@ -47,16 +47,25 @@ class Histogram:
 
 
 class Recent:
-    """The rate at which a count has grown over the last seconds, from looks at it."""
+    """The rate at which a count has grown over the last seconds, from looks at it.
+
+    It is taken from growth to growth, as what comes in batches has not stopped between them; only where the
+    next growth takes longer than the last one did, the wait counts, too.
+    """
 
     def __init__(self) -> None:
         self._looks: deque[tuple[float, int]] = deque()
 
     def per_s(self, now_s: float, count: int) -> float | None:
-        """Return the rate; None while the count is 0, and at the first look."""
+        """Return the rate; None before the count has grown."""
         looks = self._looks
-        looks.append((now_s, count))
+        if not looks or count != looks[-1][1]:
+            looks.append((now_s, count))
+        if len(looks) == 1:
+            return None
         while len(looks) > 2 and looks[1][0] <= now_s - RECENT_S:
             looks.popleft()
-        then_s, before = looks[0]
-        return (count - before) / (now_s - then_s) if count and now_s > then_s else None
+        (then_s, before), (last_s, _) = looks[0], looks[-1]
+        took_s = last_s - looks[-2][0]
+        until_s = last_s if now_s - last_s <= took_s else now_s
+        return (count - before) / (until_s - then_s) if until_s > then_s else None

@@ -201,11 +201,8 @@ class OpenLoop:
                     observer.edge()
                     edges.pop(0)
                 self._poll(flow, min(POLL_S, max(edges[0] - now_s, 0.001)) if edges else POLL_S)
-                phase = "window" if now_s < window.end_s else "drain"
-                self._say(
-                    phase, now_s - window.start_s, window_s, flow, (due, rate_rps), (_WARMUP_SHARE, 1.0)
-                )
                 elapsed_s = now_s - window.start_s
+                self._say("window", elapsed_s, window_s, flow, (due, rate_rps), (_WARMUP_SHARE, 1.0))
                 if now_s < window.end_s and (
                     why := watch.look(elapsed_s, self._in_system, flow.ends.longest_service_s)
                 ):
@@ -277,9 +274,12 @@ class OpenLoop:
         asked: tuple[int, float],
         part: tuple[float, float],
     ) -> None:
-        """Tell how far a schedule is, of so many requests at a rate, which is this `part` of the work."""
-        elapsed_s = min(max(elapsed_s, 0.0), total_s)
-        done = self.begun + self.share * (part[0] + (part[1] - part[0]) * elapsed_s / total_s)
+        """Tell how far a schedule is, of so many requests at a rate, which is this `part` of the work.
+
+        Past its time it drains, and nobody knows for how long.
+        """
+        elapsed_s = max(elapsed_s, 0.0)
+        done = self.begun + self.share * (part[0] + (part[1] - part[0]) * min(elapsed_s / total_s, 1.0))
 
         def figures() -> Figures:
             server, (due, rate_rps) = self.server, asked
@@ -291,4 +291,7 @@ class OpenLoop:
                 running=server.n_running,
             )
 
-        self.emit(f"{self.label} {phase}".strip(), elapsed_s, total_s, done=done, figures=figures)
+        if elapsed_s >= total_s:
+            self.emit(f"{self.label} drain".strip(), elapsed_s - total_s, done=done, figures=figures)
+        else:
+            self.emit(f"{self.label} {phase}".strip(), elapsed_s, total_s, done=done, figures=figures)

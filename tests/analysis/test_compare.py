@@ -1,20 +1,30 @@
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.analysis.change import change
-from bench.analysis.compare import compare
+from bench.analysis.compare import COST, THROUGHPUT, compare
 from bench.analysis.comparison import Comparison
 from bench.analysis.csvfile import parse, render
 from bench.analysis.system import Doubt
+from bench.analysis.unalike import DEFAULTS
 from bench.errors import ResultError
+from bench.model.engines import ENGINES
+from bench.model.kv_cache import KV_CACHES
+from bench.model.precision import PRECISIONS
 from bench.records import Value
+from bench.serving.policies import POLICIES
+from tests.analysis.answering import scored_table
+from tests.analysis.answering import system as answered
 from tests.analysis.sides import measured, point, side, with_figures
 from tests.recorded import ASSUMED, CONFIG, quality, system_runs, unpaired
 
@@ -92,6 +102,13 @@ def test_a_change_of_positive_figures_is_not_said_to_lose_more_than_all() -> Non
     result = change(unpaired(1, 30, 60), unpaired(1, 80, 200), "higher")
     assert result.low_pct == pytest.approx(-100.0)
     assert result.direction == "unclear"
+
+
+def test_no_more_than_all_of_a_figure_is_lost() -> None:
+    result = change(unpaired(0.47, 0.27, 0.40), unpaired(0.0, 0.0, 0.0), "higher")
+    assert (result.pct_change, result.low_pct, result.direction) == (-100.0, -100.0, "worse")
+    assert result.high_pct is not None
+    assert -100.0 < result.high_pct < 0.0
 
 
 def test_a_base_of_zero_has_a_delta_and_no_percentage() -> None:
@@ -292,6 +309,32 @@ def test_two_changed_settings_are_confounded() -> None:
     assert comparison.differences["batching.max_size"] == (None, 16)
 
 
+def test_an_option_of_one_kind_alone_is_a_difference_only_where_it_was_set() -> None:
+    def against(**options: Any) -> dict[str, tuple[Any, Any]]:
+        chosen = {"kind": "int8", "threshold": 6.0}, {"kind": "dynamic", "settle_ms": 0.0} | options
+        own = dict(zip(("precision", "batching"), chosen, strict=True))
+        config = CONFIG | {"systems": CONFIG["systems"] | {"optimized": own}}
+        runs = [system_runs(name, config=config) for name in ("baseline", "optimized")]
+        return compare(measured("baseline", runs[0]), measured("optimized", runs[1]), ASSUMED).differences
+
+    kinds = against(preferred_sizes=[], look_ahead=1)
+    assert list(kinds) == ["precision.kind", "batching.kind"]
+    assert against(look_ahead=4) == kinds | {"batching.look_ahead": (None, 4)}
+
+
+def test_the_defaults_of_options_are_those_of_their_kinds() -> None:
+    families: dict[str, Mapping[str, Any]]
+    families = {"precision": PRECISIONS, "engine": ENGINES, "batching": POLICIES, "kv_cache": KV_CACHES}
+    found = {
+        f"{family}.{field.name}": msgspec.to_builtins(field.default)
+        for family, kinds in families.items()
+        for kind in kinds.values()
+        for field in msgspec.structs.fields(kind)
+        if field.default is not msgspec.NODEFAULT and field.default is not None
+    }
+    assert json.loads(json.dumps(found)) == DEFAULTS
+
+
 def test_disordered_percentiles_are_pointed_out() -> None:
     comparison = compare(side("a", {"p50_latency_ms": 5.0, "p95_latency_ms": 4.0}), side("b"), ASSUMED)
     assert "a: p50_latency_ms (5) exceeds p95_latency_ms (4), which cannot be" in [
@@ -361,3 +404,40 @@ def test_the_change_of_the_cost_is_the_mirror_image_of_throughputs_where_the_pri
     assert other.pct_change == 0.0, "at another price it is a change of its own"
     assert other.low_pct is not None
     assert other.low_pct < 0
+
+
+def test_a_cost_in_a_csv_is_no_surer_than_the_throughput_that_it_follows_from() -> None:
+    def csv(role: str, rps: float, low: float, high: float) -> str:
+        sure = f"measured on CPU; offline; 95 % interval {low} to {high} from 5 blocks of one run"
+        rows = f"throughput_requests_per_sec,{rps},{sure}\ncost_per_1k_requests_usd,{1 / rps:.6g},\n"
+        return f"metric,{role}_value,notes\n{rows}"
+
+    one = parse(csv("baseline", 3.33333, 3.0, 3.7), "b.csv")
+    two = parse(csv("optimized", 3.77777, 3.0, 4.6), "o.csv")
+    rows = compare(one, two, ASSUMED).rows
+    directions = {rows[name].change.direction for name in (THROUGHPUT, COST)}
+    assert directions == {"unclear"}
+
+
+@pytest.mark.parametrize(("worse", "direction"), [(1e-4, "unclear"), (0.03, "worse"), (-0.03, "better")])
+def test_perplexity_is_judged_by_the_interval_of_its_ratio(worse: float, direction: str) -> None:
+    own = measured("optimized", answered("optimized", scored_table(worse=worse)))
+    base = measured("baseline", answered("baseline", {"position": [1], "nll": [2.0]}))
+    two = own.values["perplexity"].value
+    assert two is not None
+    one = two / np.exp(worse)
+    found = compare(with_figures(base, perplexity=point(one)), own, ASSUMED)
+    change, ratio = found.row("perplexity").change, found.row("perplexity_ratio").optimized
+    assert change.direction == direction
+    assert ratio.low is not None
+    assert change.low_pct == pytest.approx((ratio.low - 1.0) * 100.0)
+
+
+def test_without_the_ratios_interval_perplexity_has_no_side_and_the_ratio_is_a_point_value() -> None:
+    figures = {"perplexity": point(15.5), "perplexity_ratio": point(None, "it was not recorded by position")}
+    base = with_figures(measured("baseline"), **figures)
+    found = compare(base, with_figures(base, perplexity=point(15.8)), ASSUMED)
+    ratio = found.row("perplexity_ratio").optimized
+    assert found.row("perplexity").change.direction == "not judged"
+    assert ratio.value == pytest.approx(15.8 / 15.5)
+    assert ratio.note == "of the two figures; no interval: it was not recorded by position"

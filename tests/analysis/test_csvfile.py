@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.analysis.csvfile import SIGNIFICANT, parse, render, role_of
+from bench.analysis.csvfile import parse, render, role_of
 from bench.analysis.metric_set import summarize
 from bench.analysis.metrics import METRICS, REQUIRED
-from bench.analysis.numbers import plain
+from bench.analysis.numbers import SIGNIFICANT, plain
 from bench.errors import ResultError
 from bench.records import Value
 from tests.recorded import ASSUMED, OBJECTIVES, system_runs
@@ -29,8 +29,55 @@ def test_what_is_written_is_read_back_with_its_notes_and_sources() -> None:
         assert plain(again.value, SIGNIFICANT) == plain(value.value, SIGNIFICANT), name
         assert again.note == value.note
         assert again.source == value.source, name
+        if value.source == "derived":
+            continue  # from a figure that says how sure it is
+        assert again.unresolved == value.unresolved, name
+        if value.between_processes is None:
+            assert again.n == (None if value.low is None else value.n), name
+        for end, written in ((again.low, value.low), (again.high, value.high)):
+            assert (end is None) == (written is None), name
+            assert end is None or end == pytest.approx(written, rel=1e-3), name
     assert render(read.values, "baseline") == text, "rendering what was read gives the same bytes"
     assert not read.doubts
+
+
+@pytest.mark.parametrize(
+    ("note", "ends"),
+    [
+        ("measured on CPU; n = 62 in 4 repeats; 95 % interval 1.4 to 1.6", (1.4, 1.6, 4)),
+        ("measured on CPU; 95 % interval 1.4 to 1.499 from 5 blocks of one run", None),
+        ("measured on CPU; 95 % interval 1.4 to 1.6 from 5 blocks of one run", (1.4, 1.6, 5)),
+        (
+            "measured on CPU; 95 % interval 1.4 to 1.6 from 5 blocks of one run; "
+            "with 3.8 % between processes, by TPOT, 1.3 to 1.7",
+            (1.3, 1.7, 5),
+        ),
+        (
+            "measured on CPU; 4 repeats; 95 % interval 1.4 to 1.6, whichever repeat was the last",
+            (1.4, 1.6, 4),
+        ),
+        ("measured on CPU; 95 % interval 1.4 to 1.6", None),
+        ("measured on CPU; 4 repeats; I think that its 95 % interval 1.4 to 1.6", None),
+        (f"measured on CPU; {'9' * 5000} repeats; 95 % interval 0 to {'9' * 5000}", None),
+        ("ours; 4 repeats; 95 % interval 1.4 to 1.6", None),
+        ("our own; not resolved: too short", None),
+    ],
+)
+def test_an_interval_is_read_from_the_notes_of_bench_alone_and_with_its_observations(
+    note: str, ends: tuple[float, float, int] | None
+) -> None:
+    read = parse(f'metric,optimized_value,notes\np50_latency_ms,1.5,"{note}"\n', "o.csv")
+    value = read.values["p50_latency_ms"]
+    assert (value.low, value.high, value.n) == (ends or (None, None, None))
+    assert not value.unresolved
+
+
+def test_why_a_figure_is_not_resolved_is_read_from_the_notes_of_bench() -> None:
+    why = "27 requests in a repeat are too few for p95, which needs 80: make it 3 times as long"
+    note = f"measured on CPU; n = 112 in 4 repeats; not resolved: {why}; worth 50 independent requests"
+    read = parse(f'metric,optimized_value,notes\np95_latency_ms,1.5,"{note}"\n', "o.csv")
+    value = read.values["p95_latency_ms"]
+    assert (value.unresolved, value.low, value.high) == (why, None, None)
 
 
 @given(st.floats(min_value=1e-12, max_value=1e12))

@@ -24,6 +24,12 @@ def test_a_benefit_without_any_regression_or_drift_is_adopted() -> None:
     assert not verdict.on_point_values
 
 
+def test_a_pair_without_any_change_is_held_and_told_as_such() -> None:
+    verdict = judge()
+    assert verdict.decision == "hold"
+    assert verdict.binding.endswith("at best throughput is unchanged")
+
+
 def test_a_benefit_with_a_tolerated_regression_is_adopted_with_guardrails() -> None:
     verdict = judge(FASTER | {"p50_latency_ms": (440.0, 441.0, 439.0, 440.0, 440.0)})
     assert verdict.decision == "adopt with guardrails"

@@ -67,6 +67,7 @@ def test_few_failures_in_few_requests_are_unclear_and_ask_for_requests() -> None
     outcome, _, settle = judged(rate(2, 2, 2))
     assert (outcome, settle) == ("unclear", "about 381 requests in all would settle it")
     assert judged(rate(5, 5, 5))[0] == "fail"
+    assert judged(rate(100, 100, 100))[1] == "error rate 100 % against at most 1 %"
 
 
 def test_repeats_that_differ_ask_for_repeats() -> None:

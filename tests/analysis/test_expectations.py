@@ -74,6 +74,8 @@ def test_without_an_interval_it_is_said_to_be_on_point_values() -> None:
     found = expected("lower", (15.0,))
     assert found.fate == "confirmed"
     assert found.text == "average memory falls by 25.0 %, on point values"
+    alike = expected("lower", (19.9999999,))
+    assert (alike.fate, alike.text) == ("refuted", "average memory is unchanged, on point values")
 
 
 def test_a_missing_figure_confirms_and_refutes_nothing() -> None:

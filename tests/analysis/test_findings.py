@@ -69,6 +69,30 @@ def test_findings_say_how_far_p95_is_from_the_objective() -> None:
     assert "b: p95 latency 600 ms is 50 % below the objective of 1200 ms." in comparison.findings
 
 
+def test_a_p95_far_below_the_objective_is_never_said_to_be_all_below_it() -> None:
+    near, far = ({"p95_latency_ms": figure} for figure in (2.0, 0.001))
+    comparison = compare(side("a", near), side("b", far), ASSUMED, OBJECTIVES)
+    assert "a: p95 latency 2 ms is 99.8 % below the objective of 1200 ms." in comparison.findings
+    assert any("0.001 ms is more than 99.9 % below the objective" in text for text in comparison.findings)
+    almost = compare(
+        side("a", {"p95_latency_ms": 1201.0}), side("b", {"p95_latency_ms": 1200.0}), ASSUMED, OBJECTIVES
+    )
+    assert "a: p95 latency 1201 ms is 0.0833 % above the objective of 1200 ms." in almost.findings
+    assert "b: p95 latency 1200 ms is exactly at the objective of 1200 ms." in almost.findings
+
+
+def test_figures_that_are_alike_in_every_digit_of_a_csv_are_unchanged() -> None:
+    old = {"p50_latency_ms": 420.0, "p95_latency_ms": 1100.0, "average_memory_gb": 0.08}
+    new = {"p50_latency_ms": 419.999999, "p95_latency_ms": 1100.00001, "average_memory_gb": 0.08000000000001}
+    comparison = compare(side("a", old), side("b", new), ASSUMED)
+    assert comparison.tradeoffs[0] == "p50 latency is unchanged; p95 latency is unchanged."
+    assert comparison.tradeoffs[2] == "average memory: unchanged."
+    assert {row.change.direction for row in comparison.rows.values()} == {"same"}
+    assert all(row.change.delta == 0.0 for row in comparison.rows.values())
+    small = compare(side("a", old), side("b", {**old, "p50_latency_ms": 420.01}), ASSUMED)
+    assert small.tradeoffs[0].startswith("p50 latency rises by 0.002 %;")
+
+
 def test_the_same_bill_is_said_when_whole_gpus_are_rented() -> None:
     runs = system_runs("optimized", rps=4, table=quality())
     comparison = compare(measured("baseline"), measured("optimized", runs), ASSUMED)

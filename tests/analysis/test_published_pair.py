@@ -10,7 +10,7 @@ from bench.analysis.compare import compare
 from bench.analysis.comparison import Comparison
 from bench.analysis.csvfile import parse
 from bench.analysis.decide import Verdict, decide
-from bench.analysis.plausible import implied_kw, implied_usd_per_hour
+from bench.analysis.plausible import broken_identities, implied_kw, implied_usd_per_hour
 from bench.analysis.system import Assumed, missing
 from bench.config import Objectives, Quality
 
@@ -84,6 +84,13 @@ def test_the_two_broken_identities_are_pointed_out_with_their_figures(comparison
     assert "207 kW" in texts["implied power"]
     assert implied_usd_per_hour(7.4, 18) == pytest.approx(479.52)
     assert implied_kw(3.2, 18) == pytest.approx(207.36)
+
+
+def test_an_implied_power_just_beyond_any_gpu_is_not_rounded_to_what_one_draws() -> None:
+    energy = "estimated_energy_kwh_per_1k_requests"
+    text = f"metric,baseline_value\nthroughput_requests_per_sec,7\n{energy},0.05\n"
+    doubts = broken_identities(parse(text, "b.csv"), ASSUMED)
+    assert "is 1.26 kW; the hungriest GPU known here draws 1 kW" in doubts[0].text
 
 
 def test_the_decision_is_the_published_one_on_point_values(verdict: Verdict) -> None:

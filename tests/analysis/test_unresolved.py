@@ -7,12 +7,12 @@ import pytest
 
 from bench.analysis.compare import compare
 from bench.analysis.decide import Verdict, decide
-from bench.analysis.gate import LONGER_WINDOWS
 from bench.config import Objectives
 from bench.records import Value
 from tests.analysis.pairs import FASTER, Change, metrics
 from tests.recorded import ASSUMED, LIMITS, OBJECTIVES
 
+LONGER = "set window_s = 200 under [protocol]"
 WHY = "the queue remembers 40 s, and a window has 60 s"
 P50, P95, MEMORY = "p50_latency_ms", "p95_latency_ms", "average_memory_gb"
 
@@ -36,7 +36,7 @@ def test_a_p95_well_within_the_objective_does_not_pass() -> None:
     verdict = judged({P95: unresolved(600.0)})
     assert verdict.decision == "not enough evidence"
     assert verdict.binding == f"SLA: p95 latency 600 ms against at most 1200 ms; not resolved: {WHY}"
-    assert verdict.settle == LONGER_WINDOWS
+    assert verdict.settle == LONGER
     assert not verdict.on_point_values
 
 
@@ -63,7 +63,7 @@ def test_a_median_that_nothing_bounds_may_lie_anywhere() -> None:
     assert slow.decision == "not enough evidence", "its value alone would be a regression"
     assert "may lie beyond the 20 %" in slow.binding
     assert slow.binding.endswith(WHY)
-    assert slow.settle == LONGER_WINDOWS
+    assert slow.settle == LONGER
 
 
 def test_it_is_no_benefit_and_no_part_of_the_score() -> None:

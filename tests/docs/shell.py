@@ -19,6 +19,7 @@ from tests.docs.sandbox import INTERRUPTED, Done, Sandbox, copied
 BENCH = f"{sys.executable} -m bench"
 
 NOT_RUN = {
+    "source .venv/bin/activate": "changes the shell; here `bench` is called without one",
     "make test": "this is what runs the tests",
     "python -m tests.readme": "rewrites the README; tests/test_readme.py looks whether it would",
     "bench selftest": "a minute of measuring; tests/run/test_selftest.py runs it",

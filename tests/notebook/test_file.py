@@ -98,10 +98,26 @@ def test_an_edited_one_is_overwritten_only_with_force(tmp_path: Path) -> None:
     assert path.read_text(encoding="utf-8") == as_written()
 
 
-@pytest.mark.parametrize("text", ["", "[1]", '{"cells": 3}'])
-def test_a_file_that_is_no_notebook_is_refused(tmp_path: Path, text: str) -> None:
-    (write_pair(tmp_path, IMPROVED) / NAME).write_text(text, encoding="utf-8")
-    assert "is no notebook" in str(bench(tmp_path).exception)
+@pytest.mark.parametrize("option", [(), ("--html",)])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"[1]",
+        b'{"cells": 3, "nbformat": 4}',
+        b'{"cells": [3], "nbformat": 4}',
+        b'{"cells": [{"cell_type": "code", "source": null}], "nbformat": 4}',
+        b'{"cells": [{"cell_type": "code", "source": "\xff"}], "nbformat": 4}',
+    ],
+)
+def test_a_file_that_is_no_notebook_is_refused_in_one_line(
+    tmp_path: Path, raw: bytes, option: tuple[str, ...]
+) -> None:
+    (write_pair(tmp_path, IMPROVED) / NAME).write_bytes(raw)
+    error = bench(tmp_path, *option).exception
+    assert isinstance(error, BenchError)
+    assert f"{NAME}: is no notebook (" in str(error)
+    assert "\n" not in str(error)
 
 
 @pytest.mark.parametrize(
@@ -127,3 +143,13 @@ def test_a_missing_csv_is_one_line_that_says_how_to_get_it(tmp_path: Path) -> No
     assert isinstance(error, BenchError)
     assert f"has no {NAMES[1]}; bench run measures them, bench summarize RUN --out" in str(error)
     assert not (tmp_path / NAME).exists()
+
+
+def test_csvs_that_are_missing_are_found_before_anything_is_executed(tmp_path: Path) -> None:
+    bench(write_pair(tmp_path, IMPROVED))
+    for name in NAMES:
+        (tmp_path / name).unlink()
+    done = bench(tmp_path, "--html")
+    assert isinstance(done.exception, BenchError)
+    assert f"has no {NAMES[0]} and no {NAMES[1]}; bench run measures them" in str(done.exception)
+    assert "executing" not in done.output

@@ -13,6 +13,7 @@ from bench import notebook
 from bench.analysis.decide import decide
 from bench.analysis.metrics import METRICS, REQUIRED
 from bench.notebook import NotebookError, Pair
+from bench.report.markdown import escaped
 from bench.run.results import Terms
 from tests.analysis.pairs import pair as compared
 from tests.notebook.pairs import (
@@ -22,6 +23,7 @@ from tests.notebook.pairs import (
     MIXED,
     NAMES,
     PUBLISHED,
+    ROOT,
     WORSE,
     Figure,
     write_pair,
@@ -208,6 +210,11 @@ def test_descriptions_are_shown_and_never_markup(tmp_path: Path) -> None:
     assert r"INT8 \| batching" in notebook.scenario(pair)
 
 
+def test_a_blank_description_counts_as_none(tmp_path: Path) -> None:
+    folder = write_pair(tmp_path, MIXED)
+    assert said(read(folder, workload="   ", optimization="\n")) == said(read(folder))
+
+
 def test_the_frames_hold_numbers_and_are_shown_with_digits_and_words(tmp_path: Path) -> None:
     pair = pair_of(tmp_path, INCOMPLETE)
     frame = notebook.changes(pair).set_index("metric")
@@ -221,6 +228,46 @@ def test_the_frames_hold_numbers_and_are_shown_with_digits_and_words(tmp_path: P
     assert "95 % from" not in html, "bare CSVs have no intervals"
 
 
+@pytest.mark.parametrize("header", ["metric,baseline_value,notes", " metric , baseline_value"])
+def test_the_frames_of_the_figures_hold_what_the_sentences_speak_of(tmp_path: Path, header: str) -> None:
+    folder = write_pair(tmp_path, IMPROVED)
+    text = (folder / NAMES[0]).read_text(encoding="utf-8").splitlines()[1:]
+    text = [row.removesuffix(",").replace(",", " , ").replace(" 900", " 0") for row in text]
+    (folder / NAMES[0]).write_text("\n".join([header, *text]), encoding="utf-8")
+    frame = notebook.deciding(read(folder), "baseline")
+    assert list(frame["metric"]) == list(REQUIRED)
+    assert frame["baseline_value"].isna().tolist() == [False, True, False, False, False, False]
+    assert "says 0, which is impossible" in frame["notes"][1]
+    html = notebook.shown(frame).to_html()
+    assert "400" in html
+    assert html.count("not measured") == 2, "the figure, and its note"
+
+
+def test_a_figure_without_a_note_is_shown_without_a_word_beside_it(tmp_path: Path) -> None:
+    frame = notebook.deciding(pair_of(tmp_path, IMPROVED), "optimized")
+    assert "not measured" not in notebook.shown(frame).to_html()
+
+
+def test_what_became_worse_beside_the_six_figures_is_named_in_every_section(tmp_path: Path) -> None:
+    others = {"goodput_requests_per_sec": 5, "error_rate": 0}
+    ruined = IMPROVED | {"goodput_requests_per_sec": 0.1, "error_rate": 0.009}
+    pair = pair_of(tmp_path, ruined, BASELINE | others)
+    found = line(notebook.differences(pair), "Beside these six, worse")
+    assert "goodput falls by 98.0 %, from 5 to 0.1 requests/s" in found
+    assert "error rate changes by +0.009, from 0 to 0.009" in found
+    assert "Worse beside the six figures: goodput falls by 98.0 %" in notebook.tradeoffs(pair)
+    assert "Beside them, goodput and error rate became worse." in notebook.analysis(pair)
+    assert "goodput and error rate became worse: section 6" in notebook.recommendation(pair)
+    assert "eside" not in said(pair_of(tmp_path, IMPROVED | others, BASELINE | others))
+
+
+def test_the_chart_does_not_repeat_what_the_table_says_of_missing_figures(tmp_path: Path) -> None:
+    html = notebook.chart(pair_of(tmp_path, INCOMPLETE))
+    assert "The axis is logarithmic" in html
+    assert "not compared" not in html
+    assert "the energy counter could not be read" not in html
+
+
 def test_the_chart_is_a_picture_without_scripts_and_says_why_where_there_is_none(tmp_path: Path) -> None:
     html = notebook.chart(pair_of(tmp_path, MIXED))
     assert html.count("<svg") == 1
@@ -230,10 +277,19 @@ def test_the_chart_is_a_picture_without_scripts_and_says_why_where_there_is_none
     assert notebook.chart(pair_of(tmp_path, none)).startswith("<p>No chart: ")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("value", [0, -1, "many", float("nan"), True])
-def test_a_term_that_cannot_be_is_one_line(tmp_path: Path, value: object) -> None:
-    with pytest.raises(NotebookError, match=r"^REQUESTS_PER_DAY is .*; expected a number above 0, or None$"):
+@pytest.mark.parametrize(
+    "value", [0, -1, "many", float("nan"), True, 1e-320, pytest.param(10**400, id="huge")]
+)
+def test_a_term_that_cannot_be_is_one_line(value: object) -> None:
+    expected = r"^REQUESTS_PER_DAY is .*; expected a number from 1 to 1e\+15, or None$"
+    with pytest.raises(NotebookError, match=expected):
         notebook.read("a.csv", "b.csv", requests_per_day=value)  # type: ignore[arg-type]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.fixed_dictionaries({name: st.sampled_from(ends) for name, ends in notebook.BOUNDS.items()}))
+def test_terms_at_their_bounds_can_be_told_of(tmp_path: Path, terms: dict[str, float]) -> None:
+    assert said(read(write_pair(tmp_path, MIXED), **terms))
 
 
 def test_an_error_shows_in_a_notebook_as_its_one_line() -> None:
@@ -242,3 +298,24 @@ def test_an_error_shows_in_a_notebook_as_its_one_line() -> None:
     (line_,) = caught.value._render_traceback_()
     assert line_.startswith("bench: nowhere.csv: cannot be read")
     assert "\n" not in line_
+
+
+def test_the_first_line_says_which_runs_were_read_and_what_to_do(tmp_path: Path) -> None:
+    bare = pair_of(tmp_path, IMPROVED)
+    assert r"Read from baseline\_inference\_metrics.csv and optimized" in notebook.in_short(bare)
+    assert "measured on" not in notebook.in_short(bare)
+    measured = read(ROOT / "results")
+    found = notebook.in_short(measured)
+    assert measured.comparison.optimized.origin in found
+    assert ", measured on 2026-11-2" in found
+    for pair in (bare, measured):
+        assert escaped(pair.verdict.advice) in notebook.in_short(pair)
+        assert escaped(pair.verdict.advice) in notebook.recommendation(pair)
+
+
+def test_a_note_is_shown_whole(tmp_path: Path) -> None:
+    note = "; ".join(f"part {n} of a long note" for n in range(20))
+    pair = pair_of(tmp_path, IMPROVED | {"average_memory_gb": note})
+    html = notebook.shown(notebook.deciding(pair, "optimized")).to_html()
+    assert note in html
+    assert "…" not in html

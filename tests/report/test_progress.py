@@ -165,7 +165,23 @@ def test_a_phase_of_unknown_length_does_not_move_the_whole_back() -> None:
     run = Watched()
     run.tell(Event(job="baseline.offline", phase="offline", elapsed_s=20, total_s=20))
     run.tell(Event(job="baseline.offline", phase="quality"))
-    assert "12 %, left: job 0:00" in run.view()[1]
+    assert "12 %, left: unknown, then 2:20 plus loading" in run.view()[1]
+
+
+def test_past_its_plan_a_job_shows_how_long_it_lasts_and_that_nobody_knows_what_is_left() -> None:
+    run = Watched()
+    saturated = Event(job="baseline.offline", phase="offline", elapsed_s=45, total_s=20, figures=Figures())
+    run.tell(saturated)
+    assert run.view()[0] == "[1/4] baseline.offline: offline  45 s, planned 20 s"
+    assert run.lines[-1].startswith("[1/4] baseline.offline: offline 45 s, planned 20 s  ")
+    assert run.lines[-1].endswith("left: unknown, then 2:20 plus loading")
+    drain = Event(job="optimized.1", phase="drain", elapsed_s=0.5, done=1.0, figures=Figures())
+    run.tell(drain)
+    run.now_s += 26.0
+    assert run.view()[:2] == ["[4/4] optimized.1: drain  0:26", "━" * 28 + " 100 %, left: unknown"]
+    assert run.lines[-1].endswith("left: unknown"), "and no job follows"
+    run.tell(Event(job="optimized.1", phase="complete", done=1.0))
+    assert run.view()[1].endswith("left: job 0:00, all 0:00")
 
 
 def test_work_that_is_no_run_shows_its_phases_without_a_place() -> None:
@@ -175,3 +191,5 @@ def test_work_that_is_no_run_shows_its_phases_without_a_place() -> None:
     emit("load")
     emit("pairs", 30.0, 60.0, "6 of 12 rounds")
     assert run.lines == ["self-test: load", "self-test: pairs 30/60 s  6 of 12 rounds  left: 0:30"]
+    run.now_s += 40.0
+    assert run.view()[1].endswith("left: unknown")

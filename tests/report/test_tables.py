@@ -15,6 +15,7 @@ from bench.analysis.metrics import METRICS
 from bench.analysis.numbers import shown
 from bench.analysis.system import Batching, Doubt, MetricSet
 from bench.records import Value
+from bench.report.cells import differences
 from bench.report.tables import render_comparison, to_markdown
 from tests.recorded import ASSUMED, LIMITS, OBJECTIVES, quality, system_runs
 
@@ -78,7 +79,7 @@ def test_guardrails_tradeoffs_differences_and_doubts_are_all_there(
     pair: tuple[Comparison, Verdict],
 ) -> None:
     comparison, verdict = pair
-    text = flat(plain_text(render_comparison(comparison, verdict), width=400))
+    text = flat(plain_text(render_comparison(comparison, verdict, every=True), width=400))
     for sentence in (*verdict.guardrails, *comparison.tradeoffs, *comparison.findings):
         assert flat(sentence) in text
     for doubt in comparison.doubts:
@@ -90,7 +91,7 @@ def test_guardrails_tradeoffs_differences_and_doubts_are_all_there(
 def test_the_client_has_a_line_for_each_system(pair: tuple[Comparison, Verdict]) -> None:
     rate = "VALID, realised 8 of 8 requests/s (80 due, 80 sent)"
     line = f"{rate}, largest lag 0.2 ms (pacer 0.05, interpreter 0.15)"
-    text = flat(plain_text(render_comparison(*pair), width=200))
+    text = flat(plain_text(render_comparison(*pair, every=True), width=200))
     assert f"Client and device - baseline: {line} - optimized: {line}" in text
     assert f"- baseline: {line}" in to_markdown(*pair).splitlines()
 
@@ -108,8 +109,9 @@ def test_batch_sizes_and_reasons_stand_as_shares() -> None:
     text = to_markdown(*judged(*sides)).splitlines()
     assert "- baseline: size p50 1, p90 1; 1: 100 %" in text
     assert "- optimized: size p50 4, p90 8; 4: 87.5 %, 8: 12.5 %" in text
-    assert "- optimized: went because of size: 75 %, window: 25 %" in text
-    assert "- optimized: waited last for busy: 100 %" in text
+    said = "batches started when the batch was full: 75 %, the time to wait was over: 25 %"
+    assert f"- optimized: {said}" in text
+    assert "- optimized: waited last for the engine: 100 %" in text
 
 
 def test_files_that_say_nothing_of_client_and_batches_have_no_such_lines() -> None:
@@ -125,7 +127,7 @@ def test_what_was_not_measured_is_listed_once_per_reason() -> None:
     comparison, verdict = judged(
         measured("baseline", (0.5, 0.5), 2, "cpu"), measured("optimized", (0.5, 0.5), 2, "cpu")
     )
-    text = flat(plain_text(render_comparison(comparison, verdict), width=400))
+    text = flat(plain_text(render_comparison(comparison, verdict, every=True), width=400))
     assert "CO2e per 1k; SCI per 1k: no GPU in use" in text
     assert "HOLD" in text
     lines = plain_text(render_comparison(comparison, verdict)).splitlines()
@@ -177,8 +179,71 @@ def test_what_would_settle_the_verdict_is_said_in_both() -> None:
     )
     assert verdict.decision == "not enough evidence"
     line = f"To settle it: {verdict.settle}."
-    assert line in to_markdown(comparison, verdict).splitlines()
-    assert line in flat(plain_text(render_comparison(comparison, verdict), width=200))
+    assert f"\n{verdict.advice} {line}\n" in to_markdown(comparison, verdict)
+    assert f"{verdict.advice} │ │ {line}" in flat(
+        plain_text(render_comparison(comparison, verdict), width=300)
+    )
+
+
+def test_a_short_report_leaves_detail_to_all_and_ends_with_the_verdict_and_what_to_do() -> None:
+    batching = Batching(p50_size=4.0, p90_size=8.0, sizes={"4": 1.0}, admitted={"size": 1.0}, waited={})
+    noted = tuple(Doubt(key=f"k{n}", text=f"doubt {n}", remedy=f"cure {n}") for n in range(6))
+    sides = [measured(name, (0.5, 0.5, 0.5), 2, "cpu") for name in ("baseline", "optimized")]
+    sides = [msgspec.structs.replace(side, batching=batching, doubts=noted) for side in sides]
+    comparison, verdict = judged(*sides)
+    short, whole = (
+        flat(plain_text(render_comparison(comparison, verdict, every=every), width=300))
+        for every in (False, True)
+    )
+    for detail in ("Batching", "Client and device", "Not measured", "Remedy: cure 1", "doubt 5"):
+        assert detail not in short
+        assert detail in whole
+    assert f"- {comparison.doubts[0].text}." in short
+    assert f"and {len(comparison.doubts) - 3} more: --all, or the page." in short
+    for text in (short, whole):
+        assert text.rstrip().endswith(f"{verdict.decision.upper()}. {verdict.advice}")
+
+
+def test_the_replicas_of_a_days_volume_stand_beside_its_cost(pair: tuple[Comparison, Verdict]) -> None:
+    row = pair[0].row("replicas")
+    assert row.baseline.value is not None
+    assert row.optimized.value is not None
+    saved = shown(row.baseline.value - row.optimized.value)
+    line = f"| replicas needed | {shown(row.baseline.value)} | {shown(row.optimized.value)} | {saved} |"
+    assert line in to_markdown(*pair).splitlines()
+
+
+def test_options_that_come_with_a_kind_at_their_defaults_are_no_difference() -> None:
+    plain = {"batching.kind": "none", "precision.kind": "fp16"}
+    dynamic = {
+        "batching.kind": "dynamic",
+        "batching.max_size": 8,
+        "batching.preferred_sizes": [],
+        "batching.look_ahead": 3,
+        "batching.settle_ms": 0.0,
+        "precision.kind": "int8",
+        "precision.threshold": 6.0,
+    }
+    sides = []
+    for name, settings in (("baseline", plain), ("optimized", dynamic)):
+        side = measured(name, (0.5, 0.5), 2)
+        assert side.context is not None
+        context = msgspec.structs.replace(side.context, settings=settings)
+        sides.append(msgspec.structs.replace(side, context=context))
+    forth = [
+        "batching.kind: none against dynamic",
+        "precision.kind: fp16 against int8",
+        "batching.max_size: not set against 8",
+        "batching.look_ahead: not set against 3",
+    ]
+    assert differences(judged(*sides)[0]) == forth
+    back = differences(judged(*reversed(sides))[0])
+    assert back == [
+        "batching.kind: dynamic against none",
+        "batching.max_size: 8 against not set",
+        "batching.look_ahead: 3 against not set",
+        "precision.kind: int8 against fp16",
+    ]
 
 
 @pytest.mark.parametrize(

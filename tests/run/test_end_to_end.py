@@ -28,11 +28,28 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     library.mkdir()
     fake_nvml.build(library)
     env = dict(os.environ) | fake_nvml.environment(library)
+    (tmp / "results").mkdir()
+    (tmp / "results" / "evaluation.html").write_text("of another run")
     done = fresh("run", config(tmp, device="auto"), "--results", tmp / "results", env=env)
     assert_measured(done)
     (tmp / "stdout.txt").write_text(done.stdout)
     (tmp / "stderr.txt").write_text(done.stderr)
     return tmp / "results"
+
+
+def test_what_the_run_leaves_outdated_is_named(simulated: Path) -> None:
+    said = (simulated.parent / "stderr.txt").read_text()
+    if "INVALID" not in said:  # else the CSVs beside it are the earlier run's, too
+        assert f"{simulated / 'evaluation.html'} shows an earlier run" in said
+
+
+def test_a_results_folder_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+    path = config(tmp_path)
+    done = run(tmp_path, "run", path, "--results", path)
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        f"bench: {path}: no run folder can be made there (Not a directory); name another with --results"
+    )
 
 
 def test_a_run_leaves_both_csvs_in_the_fixed_shape(simulated: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import msgspec
@@ -72,7 +73,21 @@ def test_csvs_without_their_meta_are_bare(tmp_path: Path) -> None:
         path.with_suffix(".meta.json").unlink()
     judged = judge_paths(old, new, Override(requests_per_day=1000))
     assert judged.comparison.requests_per_day == 1000
-    assert judged.verdict.on_point_values
+    assert judged.comparison.bare
+
+
+def test_csvs_without_their_meta_are_as_sure_as_their_notes_say(tmp_path: Path) -> None:
+    old, new = csvs(experiment_folder(tmp_path), tmp_path)
+    known = judge_paths(old, new, Override())
+    for path in (old, new):
+        path.with_suffix(".meta.json").unlink()
+    bare = judge_paths(old, new, Override())
+    assert bare.verdict.decision == known.verdict.decision == "not enough evidence"
+    assert {name: row.change.direction for name, row in bare.comparison.rows.items()} == {
+        name: row.change.direction for name, row in known.comparison.rows.items()
+    }
+    p95 = bare.comparison.rows["p95_latency_ms"]
+    assert p95.unresolved == known.comparison.rows["p95_latency_ms"].unresolved != ""
 
 
 def test_the_wrong_way_round_is_refused(tmp_path: Path) -> None:
@@ -83,7 +98,7 @@ def test_the_wrong_way_round_is_refused(tmp_path: Path) -> None:
         judge_paths(old, old, Override())
 
 
-def test_stated_terms_recompute_a_run_and_are_refused_for_a_csv_with_its_own(tmp_path: Path) -> None:
+def test_stated_terms_recompute_a_run_and_a_csv_with_its_own(tmp_path: Path) -> None:
     folder = experiment_folder(tmp_path)
     (own,) = judge_experiment(folder)
     (stated,) = judge_experiment(folder, Override(requests_per_day=864_000))
@@ -92,8 +107,8 @@ def test_stated_terms_recompute_a_run_and_are_refused_for_a_csv_with_its_own(tmp
     assert stated.comparison.requests_per_day == 864_000
     assert stated.comparison.rows[row].baseline.value != own.comparison.rows[row].baseline.value
     old, new = csvs(folder, tmp_path)
-    with pytest.raises(ResultError, match="compare its run folder"):
-        judge_paths(old, new, Override(requests_per_day=864_000))
+    of_csvs = judge_paths(old, new, Override(requests_per_day=864_000))
+    assert of_csvs.comparison.rows[row] == stated.comparison.rows[row]
 
 
 def test_results_made_under_different_terms_are_refused_unless_allowed(tmp_path: Path) -> None:
@@ -120,7 +135,7 @@ def test_an_unknown_system_and_a_folder_without_runs_are_named(tmp_path: Path) -
     with pytest.raises(ResultError, match="no such system in this run; it has old, new"):
         judge_paths(folder / "newer", folder, Override())
     with pytest.raises(ResultError, match="is this a run folder"):
-        judge_experiment(tmp_path)
+        judge_experiment(folder / "old.1")
     for path in folder.glob("*/run.json"):
         path.unlink()
     with pytest.raises(ResultError, match="no ended job"):
@@ -132,7 +147,7 @@ def test_an_unfinished_run_says_so_and_how_to_go_on(tmp_path: Path) -> None:
     (folder / "new.3" / "run.json").unlink()
     (judged,) = judge_experiment(folder)
     (doubt,) = [doubt for doubt in judged.comparison.doubts if doubt.text.startswith("new: the run is unfin")]
-    assert "3 of 7 jobs" in doubt.text  # saturated, capacity, five repeats
+    assert "3 of 6 jobs" in doubt.text  # the saturated run and five repeats
     assert doubt.remedy == f"bench run --resume {folder}"
 
 
@@ -175,8 +190,16 @@ def test_one_csv_alone_asks_for_the_other(tmp_path: Path) -> None:
 
 def test_a_folder_of_run_folders_names_the_newest(tmp_path: Path) -> None:
     folder = experiment_folder(tmp_path)
-    with pytest.raises(ResultError, match=f"the newest is .*{folder.name}"):
-        judge_experiment(folder.parent)
+    newer = folder.with_name("20261231T000000Z-later")
+    shutil.copytree(folder, newer)
+    for above in (newer.parent, newer.parents[1], newer.parents[2]):
+        with pytest.raises(ResultError, match=f"the newest is .*{newer.name}"):
+            judge_experiment(above)
+
+
+def test_an_experiment_file_is_to_be_measured_first() -> None:
+    with pytest.raises(ResultError, match=r"is an experiment; measure it \(bench run\)"):
+        judge_experiment(Path("configs/cpu-tiny.toml"))
 
 
 def test_stated_figures_that_contradict_one_another_are_held(tmp_path: Path) -> None:
@@ -190,3 +213,18 @@ def test_stated_figures_that_contradict_one_another_are_held(tmp_path: Path) -> 
     verdict = judge_paths(old, new, Override()).verdict
     assert verdict.decision == "hold"
     assert "which cannot be" in verdict.binding
+
+
+def test_a_machine_that_was_busy_before_the_run_is_the_first_doubt_of_both(tmp_path: Path) -> None:
+    folder = experiment_folder(tmp_path)
+    meta = store.read_experiment(folder)
+    for load, is_doubted in ((7.3, True), (1.0, False)):
+        facts = meta.provenance | {"load_average_1min": load, "cpu_count": 2}
+        store.write_experiment(folder, msgspec.structs.replace(meta, provenance=facts))
+        sets = metric_sets(folder, so_far=True)
+        assert ["busy machine" in {doubt.key for doubt in each.doubts} for each in sets.values()] == (
+            [is_doubted] * 2
+        )
+        first = judge_experiment(folder, so_far=True)[0].comparison.doubts[0]
+        assert first.text.startswith("both: the machine was busy in the minute before") == is_doubted
+        assert not is_doubted or "load average 7.3 on 2 cores" in first.text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,11 +19,13 @@ from bench.run.closed import drive_closed
 from bench.run.drive import POLL_S, Drive, Subject, drive_offline
 from bench.run.ends import Ends
 from bench.run.sofar import RECENT_S, Histogram, Recent
-from bench.run.telling import TELL_EVERY_S, Teller, told_to_nobody
+from bench.run.telling import TELL_EVERY_S, Teller, told_to_nobody, without_waiting
 from bench.run.window import drive_window
 from bench.serving.outcomes import Refusal
 from bench.serving.queue import Ticket
 from tests.run.driving import OUTPUT_TOKENS, STEP_S, subject
+
+MANY = Event(job="one.1", phase="window", detail="x" * 300, figures=Figures(completed=1, p95_ms=0.1))
 
 
 class Told:
@@ -85,6 +89,31 @@ def test_a_rate_is_that_of_the_last_seconds() -> None:
     assert fast[-1] == pytest.approx(100)
 
 
+def test_a_rate_of_batches_is_that_of_whole_ones_and_falls_only_where_one_is_late() -> None:
+    recent = Recent()
+    told = [recent.per_s(now_s, 1000 * (now_s // 20)) for now_s in range(70)]  # a batch every 20 s
+    assert told[:20] == [None] * 20
+    assert told[20:] == [pytest.approx(50)] * 50
+    hung = [recent.per_s(now_s, 3000) or 0.0 for now_s in range(70, 1000)]
+    assert hung[5] == pytest.approx(50)
+    assert hung == sorted(hung, reverse=True)
+    assert 0 < hung[-1] < 2
+
+
+def test_a_reader_that_stops_or_is_gone_is_never_waited_for() -> None:
+    reader, writer = multiprocessing.get_context("spawn").Pipe(duplex=False)
+    send = without_waiting(writer)
+    sending = threading.Thread(target=lambda: [send(MANY) for _ in range(2000)], daemon=True)
+    sending.start()
+    sending.join(20)
+    assert not sending.is_alive(), "the pipe is full, and nobody reads"
+    read = [reader.recv() for _ in range(50)]
+    assert read == [MANY] * 50, "what was lost was lost whole"
+    reader.close()
+    send(MANY)
+    writer.close()
+
+
 def told_by_a_window(*, window_s: float) -> list[Event]:
     clock = WallClock()
     events: list[Event] = []
@@ -107,6 +136,8 @@ def test_a_window_tells_of_its_own_requests_alone_and_of_all_of_them_at_its_end(
     assert last.p95_ms is not None
     assert (OUTPUT_TOKENS - 1) * STEP_S * 1e3 * 0.99 <= last.p50_ms <= last.p95_ms < 1000
     assert last.tokens_per_s == pytest.approx(40 * OUTPUT_TOKENS, rel=0.5)
+    drains = [event for event in events if event.phase == "drain"]
+    assert all(event.total_s is None and event.elapsed_s < 1 for event in drains), "nobody knows how long"
     done = [event.done for event in events if event.done is not None]
     assert done == sorted(done), "the whole never goes back"
 

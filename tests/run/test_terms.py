@@ -7,9 +7,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
 from bench import store
 from bench.analysis.cost import resolve_price
+from bench.cli import app
 from bench.errors import ConfigError
 from bench.run.judging import BARE, Override, judge_experiment, judge_paths
 from bench.run.results import terms_of, write_csvs
@@ -76,6 +78,29 @@ def test_a_price_from_the_table_keeps_its_date_and_is_doubted_without_one(tmp_pa
     assert "undated price" not in [d.key for d in judge_experiment(own)[0].comparison.doubts]
 
 
+def test_a_run_that_has_not_come_to_its_price_says_no_more_than_that(tmp_path: Path) -> None:
+    folder = experiment_folder(tmp_path)
+    meta = msgspec.structs.replace(store.read_experiment(folder), price=None)
+    price = terms_of(folder, meta).assumed.usd_per_gpu_hour
+    assert (price.value, price.note) == (None, "no price was recorded with the run")
+
+
+def test_a_price_stated_afterwards_reaches_the_comparison_and_the_page(tmp_path: Path) -> None:
+    folder = str(assuming(tmp_path))
+    price = ["--usd-per-gpu-hour", "36"]
+    done = CliRunner().invoke(app, ["compare", folder, *price, "--json"])
+    assert done.exit_code == 0, done.output
+    rows = msgspec.json.decode(done.stdout)["comparisons"][0]["rows"]
+    (row,) = (row for row in rows if row["metric"] == "cost_per_1k_requests_usd")
+    rps = judge_paths(Path(folder), Path(folder), Override()).comparison.rows["throughput_requests_per_sec"]
+    assert rps.baseline.value is not None
+    assert row["baseline"]["value"] == pytest.approx(36 / 3.6 / rps.baseline.value)
+    page = tmp_path / "page.html"
+    done = CliRunner().invoke(app, ["report", folder, *price, "--out", str(page)])
+    assert done.exit_code == 0, done.output
+    assert "36 USD/h as stated" in page.read_text()
+
+
 def test_csvs_that_were_written_compare_under_the_same_terms(tmp_path: Path) -> None:
     price = resolve_price("NVIDIA H200", "auto")
     folder = assuming(tmp_path, price=price, grid="FRA", embodied={"kg_co2e_per_gpu": 1.0, "life_years": 1.0})
@@ -97,3 +122,22 @@ def test_bare_csvs_keep_the_terms_of_the_published_exercise() -> None:
     assert by_label["CO2e"].baseline == pytest.approx(320.0)
     stated = judge_paths(paths[0], paths[1], Override(kg_co2e_per_kwh=0.2)).comparison
     assert {day.label: day for day in stated.per_day}["CO2e"].baseline == pytest.approx(160.0)
+
+
+def test_bare_csvs_say_which_objective_is_a_default_and_what_settles_a_gate_that_lacks_a_figure(
+    tmp_path: Path,
+) -> None:
+    paths = []
+    for role, p95 in (("baseline", 900), ("optimized", 600)):
+        paths.append(tmp_path / f"{role}_inference_metrics.csv")
+        paths[-1].write_text(
+            f"metric,{role}_value,notes\np50_latency_ms,{p95 / 2},\np95_latency_ms,{p95},\nerror_rate,0,\n"
+            "estimated_energy_kwh_per_1k_requests,,no meter\n"
+        )
+    verdict = judge_paths(paths[0], paths[1], Override()).verdict
+    assert verdict.binding.startswith("energy: not measured")
+    assert verdict.settle == "state estimated_energy_kwh_per_1k_requests in both CSVs"
+    gates = {gate.name: gate.text for gate in verdict.gates}
+    assert gates["SLA"].endswith("against at most 1200 ms (a default)")
+    stated = judge_paths(paths[0], paths[1], Override(p95_latency_ms=700)).verdict
+    assert next(gate.text for gate in stated.gates if gate.name == "SLA").endswith("at most 700 ms")

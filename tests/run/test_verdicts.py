@@ -166,3 +166,25 @@ def test_one_verdict_each_can_be_run_from_a_shipped_file() -> None:
 def test_an_experiment_that_expects_what_is_never_measured_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"x\.toml: expectations\.memory is no metric of the CSVs"):
         assemble_written(WRITTEN | {"expectations": {"memory": "lower"}}, "x.toml")
+
+
+@pytest.mark.parametrize("level", ["unfinished", "INVALID"])
+def test_a_run_without_a_verdict_does_not_pass_as_one(level: str, tmp_path: Path) -> None:
+    optimized = but(BETTER, late_s=1.0) if level == "INVALID" else BETTER
+    folder = record(tmp_path / "run", BASELINE, optimized)
+    if level == "unfinished":
+        for path in folder.glob("*/run.json"):
+            run = msgspec.json.decode(path.read_bytes())
+            path.write_bytes(msgspec.json.encode(run | {"status": "cancelled"}))
+    mild = CliRunner().invoke(app, ["compare", str(folder)])
+    assert mild.exit_code == 0
+    assert mild.stderr.startswith("bench: ")
+    assert level in mild.stderr.splitlines()[0]
+    assert mild.stdout.startswith("╭─ NOT ENOUGH EVIDENCE ─")
+    strict = CliRunner().invoke(app, ["compare", str(folder), "--fail-on", "reject", "--json"])
+    assert strict.exit_code == 3
+    answer = msgspec.json.decode(strict.stdout)
+    assert answer["error"]["kind"] == "RunFailed"
+    assert level in answer["error"]["message"]
+    sides = ["compare", str(folder / "baseline"), str(folder / "optimized"), "--fail-on", "reject"]
+    assert CliRunner().invoke(app, sides).exit_code == 3

@@ -144,8 +144,9 @@ CASES = {
         baseline=but(BASELINE, saturated_error="out of memory"),
     ),
     "repeats that somebody cancelled": Case(
-        decision="hold",
-        binding="errors: the error rate is not known: no repeat was completed",
+        decision="not enough evidence",
+        binding="optimized: the run is unfinished, 1 of 3 jobs have ended",
+        settle="bench run --resume",
         optimized=but(BETTER, dead=(1, 2), ending="cancelled"),
     ),
     "a load that neither system carries": Case(
@@ -254,7 +255,7 @@ CASES = {
         binding="not resolved: at 93% of the saturated throughput a window holds",
         baseline=but(BASELINE, scattered=True),
         optimized=but(BETTER, rps=4.3, scattered=True),
-        settle="lengthen protocol.window_s",
+        settle="set window_s = ",
     ),
     "a median that such windows do not resolve and no objective bounds": Case(
         decision="not enough evidence",
@@ -262,7 +263,7 @@ CASES = {
         baseline=but(BASELINE, rps=4.2, scattered=True),
         optimized=but(BETTER, rps=6.0, scattered=True),
         changes=NO_P95,
-        settle="lengthen protocol.window_s",
+        settle="set window_s = ",
     ),
     "a p95 that is not resolved, and far beyond its objective all the same": Case(
         decision="reject",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
+
 from bench.analysis.evaluation import Evaluation
 from bench.analysis.figure import Figure
 from bench.analysis.figures.batches import batches
@@ -19,7 +21,21 @@ from bench.analysis.figures.rate import rate
 from bench.analysis.figures.stages import stages
 from bench.analysis.figures.timeline import timeline
 
-FIGURES: dict[str, Callable[[Evaluation], Figure]] = {
+Make = Callable[[Evaluation], Figure]
+
+
+def _warned(make: Make) -> Make:
+    """Return what makes the same figure, with a note of every system that is INVALID."""
+
+    def warned(evaluation: Evaluation) -> Figure:
+        figure = make(evaluation)
+        notes = (f"{name} is not to be relied on: {why}." for name, why in evaluation.invalid.items())
+        return msgspec.structs.replace(figure, notes=(*notes, *figure.notes))
+
+    return warned
+
+
+_MADE: dict[str, Make] = {
     "changes": changes,
     "latency": latency,
     "rate": rate,
@@ -33,4 +49,5 @@ FIGURES: dict[str, Callable[[Evaluation], Figure]] = {
     "effects": effects,
     "frontier": frontier,
 }
+FIGURES: dict[str, Make] = {kind: _warned(make) for kind, make in _MADE.items()}
 """What makes a figure, by its kind. Each gives a figure of every evaluation, if only why there is none."""

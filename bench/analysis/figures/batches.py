@@ -14,7 +14,7 @@ import numpy as np
 from bench.analysis.batching import batch_sizes
 from bench.analysis.evaluation import Evaluation
 from bench.analysis.figure import Cell, Column, Dataset, Figure
-from bench.analysis.figures.sentences import by_system
+from bench.analysis.figures.sentences import ALL_INVALID, by_system
 from bench.analysis.figures.thinning import seen
 from bench.analysis.numbers import shown
 from bench.analysis.recorded import scored
@@ -54,7 +54,7 @@ def batches(evaluation: Evaluation) -> Figure:
         kind="batches",
         title=title,
         systems=names,
-        reading=_reading(sizes),
+        reading=_reading({name: own for name, own in sizes.items() if name not in evaluation.invalid}),
         datasets={
             "sizes": _sizes(sizes),
             "padding": _padding(evaluation),
@@ -166,6 +166,8 @@ def _reasons(evaluation: Evaluation) -> Iterator[dict[str, Cell]]:
 
 
 def _reading(sizes: dict[str, tuple[Array, Array]]) -> str:
+    if not sizes:
+        return ALL_INVALID
     means = {name: float(by_batch.mean()) for name, (by_batch, _) in sizes.items()}
     each = by_system(means, lambda name: shown(means[name], 3))
     return f"Requests together once a batch had joined, on average: {each}."

@@ -63,7 +63,7 @@ def changes(evaluation: Evaluation) -> Figure:
             "The axis is logarithmic, so that twice and half are as far from no change.",
             f"The short upright line is where a worsening of {verdict.tolerated_pct:g} % begins, which is "
             "not tolerated unless an objective bounds the figure.",
-            *dict.fromkeys(note for judged in evaluation.pairs for note in _not_drawn(judged)),
+            *dict.fromkeys(note for judged in evaluation.pairs for note in not_drawn(judged)),
         ),
     )
 
@@ -99,7 +99,7 @@ def _tolerated(name: str, verdict: Verdict) -> float | None:
     return verdict.tolerated_pct if METRICS[name].better == "lower" else -verdict.tolerated_pct
 
 
-def _not_drawn(judged: Judged) -> Iterator[str]:
+def not_drawn(judged: Judged) -> Iterator[str]:
     """Say of the headline metrics without a change in percent why there is none."""
     name = judged.comparison.optimized.name
     for metric in HEADLINES:

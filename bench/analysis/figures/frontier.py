@@ -72,21 +72,21 @@ def frontier(evaluation: Evaluation) -> Figure:
                 rows=tuple(_objective(evaluation, list(fronts))),
             ),
         },
-        notes=tuple(dict.fromkeys(_notes(fronts))),
+        notes=tuple(dict.fromkeys((*_notes(fronts), *_not_drawn(rows)))),
     )
 
 
 def _known(evaluation: Evaluation, pair: Pair) -> bool:
     """Say whether two systems have both figures, and these can stand on logarithmic axes."""
     own = [_both(metrics, pair) for metrics in evaluation.sets.values()]
-    return sum(both is not None for both in own) > 1
+    return sum(both is not None and all((one.value or 0.0) > 0 for one in both) for both in own) > 1
 
 
 def _both(metrics: MetricSet, pair: Pair) -> tuple[Value, Value] | None:
     one, other = (metrics.values.get(name) for name in pair)
-    if one is None or other is None or not one.value or not other.value:
+    if one is None or other is None or one.value is None or other.value is None:
         return None
-    return (one, other) if one.value > 0 and other.value > 0 else None
+    return one, other
 
 
 def _directed(pair: Pair) -> list[tuple[str, Better]]:
@@ -160,6 +160,12 @@ def _notes(fronts: dict[Pair, Pareto]) -> Iterator[str]:
             yield f"{_called(pair)}: {labels} of some systems has no interval, so its point value was taken."
         for system, why in front.excluded.items():
             yield f"{system} is left out of {_called(pair)}: {why}."
+
+
+def _not_drawn(rows: tuple[dict[str, Cell], ...]) -> Iterator[str]:
+    for row in rows:
+        if min(float(row["x"] or 0.0), float(row["y"] or 0.0)) <= 0:
+            yield f"{row['system']} is not drawn in {row['pair']}: 0 has no place on a logarithmic axis."
 
 
 def _why_none(evaluation: Evaluation) -> str:

@@ -15,10 +15,12 @@ from bench.analysis.evaluation import Evaluation
 from bench.analysis.figure import Cell, Column, Dataset, Figure
 from bench.analysis.figures.sentences import by_system, whose
 from bench.analysis.figures.thinning import kept_ranks, points_each, seen
+from bench.analysis.gate import at_most
 from bench.analysis.latency import first_tokens, latencies, times_per_token
 from bench.analysis.numbers import shown
 from bench.analysis.recorded import scored
 from bench.analysis.stats import Array, percentile
+from bench.analysis.summary import why_saturated
 from bench.analysis.system import MetricSet, SystemRuns
 from bench.records import Run, Value
 from bench.units import PERCENT, to_ms
@@ -174,7 +176,7 @@ def _percentiles(samples: dict[tuple[str, str], Array], evaluation: Evaluation) 
             Column("n", "Requests", 9),
         ),
         rows=tuple(rows),
-        caption="Percentiles of all repeats' requests together; none where so many failed, or the queue grew",
+        caption="Percentiles of all repeats' requests; none where so many failed, or the rate was too high",
     )
 
 
@@ -188,39 +190,54 @@ def _objective(evaluation: Evaluation) -> Dataset:
 
 
 def _reading(evaluation: Evaluation) -> str:
-    found = {name: own.values["p95_latency_ms"] for name, own in evaluation.sets.items()}
-    known = {name: value for name, value in found.items() if value.value is not None}
+    sound = {name: own for name, own in evaluation.sets.items() if name not in evaluation.invalid}
+    p95 = {name: own.values["p95_latency_ms"] for name, own in sound.items()}
+    known = {name: value.value for name, value in p95.items() if value.value is not None}
     if not known:
-        return "No system has a p95 latency: too many requests failed, or the queue grew all along."
-    figures = {name: value.value for name, value in known.items() if value.value is not None}
-    each = by_system(figures, lambda name: _in_words(known[name]))
-    limit_ms = evaluation.objectives.p95_latency_ms
-    return f"95 of 100 requests were answered within {each}.{_against(limit_ms, figures, len(found))}"
+        return "No system has a p95 latency to go by; the notes say why."
+    each = by_system(known, lambda name: _in_words(p95[name], evaluation.systems[name]))
+    several = any(len(evaluation.systems[name].measured) > 1 for name in known)
+    over = ", mean over repeats," if several else ""
+    return f"The p95 latency{over} is {each}.{_against(evaluation, sound)}"
 
 
-def _in_words(value: Value) -> str:
+def _in_words(value: Value, system: SystemRuns) -> str:
     if value.low is None or value.high is None:
-        return f"{shown(value.value)} ms"
+        n = sum(scored(run).n for run in system.measured)
+        return f"{shown(value.value)} ms (point value of {n} requests)"
     return f"{shown(value.value)} ms ({shown(value.low)} to {shown(value.high)})"
 
 
-def _against(limit_ms: float | None, known: dict[str, float], systems: int) -> str:
+def _against(evaluation: Evaluation, sound: dict[str, MetricSet]) -> str:
+    """Return who keeps the objective, judged as by the verdict's gate; only who was measured is named."""
+    limit_ms = evaluation.objectives.p95_latency_ms
     if limit_ms is None:
         return ""
-    kept = [name for name, figure in known.items() if figure <= limit_ms]
-    if len(kept) == systems:
-        who = {1: f"{kept[0]} keeps", 2: "both keep"}.get(systems, "all systems keep")
-    elif not kept:
-        who = "no system keeps"
-    else:
-        who = f"{kept[0]} alone keeps" if len(kept) == 1 else f"{len(kept)} of {systems} systems keep"
-    return f" At this rate {who} the objective of {limit_ms:g} ms."
+    kept = {name: _kept(own, limit_ms) for name, own in sound.items()}
+    parts = [
+        f"{how} {whose(names)}"
+        for how in ("kept by", "unclear with", "broken by")
+        if (names := [name for name in kept if kept[name] == how])
+    ]
+    rates = {run.meta.offered_rps for name in sound for run in evaluation.systems[name].measured}
+    at = "At this rate" if len(rates) == 1 else "Each at its rate,"
+    return f" {at} the objective of {limit_ms:g} ms is {'; '.join(parts)}."
+
+
+def _kept(own: MetricSet, limit_ms: float) -> str:
+    value = own.values["p95_latency_ms"]
+    if value.value is None:
+        return "broken by" if own.p95_unbounded or own.saturated else ""
+    return {"pass": "kept by", "fail": "broken by"}.get(
+        at_most("SLA", value, limit_ms, "").outcome, "unclear with"
+    )
 
 
 def _notes(evaluation: Evaluation) -> Iterator[str]:
+    yield "The marks are percentiles of all repeats together, the comparison's the means of the repeats' own."
     for name, system in evaluation.systems.items():
         if system.measured:
-            yield from _note(name, system, evaluation.sets[name])
+            yield from _note(name, system)
         else:
             yield f"{name}: {_why_unmeasured(system)}."
     unsure = {
@@ -232,20 +249,19 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
         first = next(iter(unsure))
         more = f" (of {first})" if len(unsure) > 1 else ""
         yield f"p95 has no interval with {whose(list(unsure))}{more}: {unsure[first]}."
-    yield "The marks are percentiles of all repeats together, the comparison's the means of the repeats' own."
 
 
-def _note(name: str, system: SystemRuns, own: MetricSet) -> Iterator[str]:
+def _note(name: str, system: SystemRuns) -> Iterator[str]:
     rows = [scored(run) for run in system.measured]
     n, ok = sum(r.n for r in rows), int(sum(r.ok.sum() for r in rows))
     if ok == 0:
         yield f"{name}: none of its {n} scored requests was answered."
         return
     if ok < n:
-        end = f"{ok / n * PERCENT:.3g} %"
-        yield f"{name}: {n - ok} of {n} requests were not answered, so its curve ends at {end}."
-    if own.saturated:
-        yield f"{name}: its queue grew all along, so its latencies say how long the window was."
+        end = shown(ok * 10_000 // n / PERCENT)  # downwards: never at 100
+        yield f"{name}: {n - ok} of {n} requests were not answered, so its curve ends at {end} %."
+    if (why := why_saturated(system)) is not None:
+        yield f"{name} cannot carry this rate ({why}), so its latencies would grow with the window."
 
 
 def _why_unmeasured(system: SystemRuns) -> str:

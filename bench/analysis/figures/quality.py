@@ -1,8 +1,8 @@
 """What became of the outputs: every measure with its interval, beside the noise floor and the gate's limit.
 
-Measures have units of their own, so each is drawn as its distance from *nothing changed*, in shares of the
-distance that the gate tolerates: 100 % is the limit. A measure without a limit is drawn in shares of the
-largest. The noise floor is what rounding alone does: the baseline against itself at another batch size.
+Measures have units of their own, so each that has a limit is drawn as its distance from *nothing changed*
+towards the limit, in shares of the distance that the gate tolerates: 100 % is the limit. The others stand in
+the table. The noise floor is what rounding alone does: the baseline against itself at another batch size.
 """
 
 from __future__ import annotations
@@ -16,19 +16,6 @@ from bench.analysis.gate import Gate, Part
 from bench.analysis.quality_gate import NAME, figure_of
 from bench.records import Value
 from bench.units import PERCENT
-
-DRAWN = (
-    "perplexity_ratio",
-    "mean_kl",
-    "kl_p99",
-    "top1_agreement",
-    "identical_outputs",
-    "output_edit_distance",
-    "output_length_ratio",
-    "format_drop",
-    "tone_shift",
-)
-"""The measures that are drawn; the table has all."""
 
 
 def quality(evaluation: Evaluation) -> Figure:
@@ -46,7 +33,6 @@ def quality(evaluation: Evaluation) -> Figure:
         if part.value.value is not None
     ]
     found.sort(key=lambda pair: order.get(pair[0].name, len(order)))
-    measured = [(part, system) for part, system in found if part.name in DRAWN]
     return Figure(
         kind="quality",
         title="Output quality",
@@ -55,9 +41,7 @@ def quality(evaluation: Evaluation) -> Figure:
         datasets={
             "quality": Dataset(
                 columns=_columns(),
-                rows=tuple(
-                    {**row, "place": place} for place, row in enumerate(_rows([*measured, *_rest(found)]))
-                ),
+                rows=tuple(_rows(found)),
             ),
             "formats": Dataset(
                 columns=(
@@ -101,41 +85,37 @@ def _columns() -> tuple[Column, ...]:
     )
 
 
-def _rest(found: list[tuple[Part, str]]) -> list[tuple[Part, str]]:
-    return [pair for pair in found if pair[0].name not in DRAWN]
-
-
 def _rows(found: list[tuple[Part, str]]) -> Iterator[dict[str, Cell]]:
-    largest: dict[str, float] = {}
-    for part, _ in found:
-        ends = [_distance(part, end) for end in (part.value.value, part.value.low, part.value.high)]
-        largest[part.name] = max([largest.get(part.name, 0.0), *(end for end in ends if end is not None)])
-    for part, system in found:
-        value, tolerated = part.value, _tolerated(part)
-        by = tolerated if tolerated else largest[part.name]
-        held = f"limit {part.limit}" if part.limit else "shown only, in shares of the largest"
+    """Yield what has a limit first: it is drawn, the table has all."""
+    for place, (part, system) in enumerate(sorted(found, key=lambda pair: not _tolerated(pair[0]))):
+        value, by = part.value, _tolerated(part)
         yield {
             "system": system,
             "measure": part.label,
-            "drawn": part.name in DRAWN and part.unchanged is not None,
+            "place": place,
+            "drawn": bool(by),
             "value": seen(value.value),
             "low": seen(value.low),
             "high": seen(value.high),
             "says": figure_of(part.name, value.value),
             "floor": None if part.floor is None else seen(part.floor.value),
             "limit": part.limit or None,
-            "held": held,
+            "held": f"limit {part.limit}",
             "outcome": part.outcome or None,
             "pct": _share(_distance(part, value.value), by),
             **_span(part, value, by),
             "floor_pct": None if part.floor is None else _share(_distance(part, part.floor.value), by),
-            "limit_pct": PERCENT if tolerated else None,
+            "limit_pct": PERCENT if by else None,
         }
 
 
 def _distance(part: Part, figure: float | None) -> float | None:
-    """Return how far a figure is from no change, whichever way."""
-    return None if figure is None or part.unchanged is None else abs(figure - part.unchanged)
+    """Return how far a figure is from no change, in the direction that the gate bounds, or whichever way."""
+    if figure is None or part.unchanged is None:
+        return None
+    away = figure - part.unchanged
+    both = part.at_least is not None and part.at_most is not None
+    return abs(away) if both else max(0.0, away if part.at_least is None else -away)
 
 
 def _tolerated(part: Part) -> float | None:
@@ -145,8 +125,10 @@ def _tolerated(part: Part) -> float | None:
     return min(known) if known else None
 
 
-def _span(part: Part, value: Value, by: float) -> dict[str, Cell]:
+def _span(part: Part, value: Value, by: float | None) -> dict[str, Cell]:
     """Return the interval of the distance; one that holds no change begins there."""
+    if not by:
+        return {"low_pct": None, "high_pct": None}
     low, high = _distance(part, value.low), _distance(part, value.high)
     if low is None or high is None or part.unchanged is None:
         return {"low_pct": None, "high_pct": None}
@@ -156,10 +138,8 @@ def _span(part: Part, value: Value, by: float) -> dict[str, Cell]:
     return {"low_pct": 0.0 if inside else _share(min(low, high), by), "high_pct": _share(max(low, high), by)}
 
 
-def _share(distance: float | None, by: float) -> float | None:
-    if distance is None:
-        return None
-    return seen(distance / by * PERCENT) if by else 0.0
+def _share(distance: float | None, by: float | None) -> float | None:
+    return seen(distance / by * PERCENT) if distance is not None and by else None
 
 
 def _formats(judged: list[tuple[Judged, Gate]]) -> Iterator[dict[str, Cell]]:
@@ -213,8 +193,9 @@ def _reading(judged: list[tuple[Judged, Gate]]) -> str:
 
 def _notes(evaluation: Evaluation, judged: list[tuple[Judged, Gate]]) -> Iterator[str]:
     yield (
-        "Bars are distances from no change, in % of what the gate tolerates; those of a measure without a "
-        "limit in % of the largest. A ring is the noise floor: what rounding alone does to the baseline."
+        "Bars are distances from no change towards the limit, in % of what the gate tolerates; measures "
+        "without a limit are in the table alone. A ring is the noise floor: what rounding alone does to the "
+        "baseline."
     )
     first = judged[0][0].comparison
     for side in (first.baseline, first.optimized):

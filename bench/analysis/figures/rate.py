@@ -1,8 +1,9 @@
 """Latency against rate: what every probe of a capacity search showed, and the windows at the common rate.
 
-Where the queue grows, a percentile says how long the window was and nothing of the system. Such a rate has no
-latency: it is shown as overloaded. Several runs at different rates give one line per system, by the name that
-it has in each of them.
+Where more is asked than a system can answer, a percentile says how long the window was and nothing of the
+system. Such a rate has no latency: it is shown as overloaded where the queue was seen to grow, otherwise as
+above the saturated throughput. Several runs at different rates give one line per system, by the name that it
+has in each of them.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from bench.analysis.figures.sentences import by_system, whose
 from bench.analysis.figures.thinning import seen
 from bench.analysis.numbers import shown
 from bench.analysis.recorded import scored
-from bench.analysis.system import MetricSet, SystemRuns
+from bench.analysis.summary import queue_grew
+from bench.analysis.system import SystemRuns
 from bench.analysis.trials import Trial
 from bench.records import Value
 
 NEAR = 0.05
 """Steady rates within this of one another are one point of a line."""
-STEADY, OVERLOADED, INVALID, UNKNOWN = "steady", "overloaded", "client INVALID", "no p95"
+STEADY, OVERLOADED, INVALID, UNKNOWN = "steady", "overloaded", "INVALID", "no p95"
+ABOVE = "above the saturated throughput"
 Row = dict[str, Cell]
 
 SYSTEM = Column("system", "System")
@@ -40,11 +43,7 @@ def rate(evaluation: Evaluation) -> Figure:
     }
     points = [
         *(row for name, found in searches.items() for row in _probes(name, evaluation.systems[name], found)),
-        *(
-            row
-            for name, system in evaluation.systems.items()
-            for row in _window(name, system, evaluation.sets[name])
-        ),
+        *(row for name, system in evaluation.systems.items() for row in _window(name, system, evaluation)),
     ]
     if not points:
         why = "no capacity was searched, and no repeat at a common rate was completed"
@@ -54,7 +53,7 @@ def rate(evaluation: Evaluation) -> Figure:
         kind="rate",
         title=title,
         systems=names,
-        reading=_reading(capacities, points),
+        reading=_reading(evaluation, capacities, points),
         datasets={
             "points": Dataset(
                 columns=(
@@ -69,7 +68,7 @@ def rate(evaluation: Evaluation) -> Figure:
                     Column("n", "Requests", 9),
                 ),
                 rows=tuple(points),
-                caption="Every rate at which a system was measured; without percentiles where its queue grew",
+                caption="Every rate at which a system was measured; with percentiles where it was steady",
             ),
             "curve": Dataset(
                 columns=(
@@ -163,15 +162,15 @@ def _state(trial: Trial) -> str:
     return STEADY if trial.p95_ms is not None else UNKNOWN
 
 
-def _window(name: str, system: SystemRuns, own: MetricSet) -> Iterator[Row]:
+def _window(name: str, system: SystemRuns, evaluation: Evaluation) -> Iterator[Row]:
     """Yield the system's repeats at the common rate, as the comparison has them."""
     rates = [run.meta.offered_rps for run in system.measured if run.meta.offered_rps is not None]
     if not rates:
         return
+    own = evaluation.sets[name]
     p50, p95 = own.values["p50_latency_ms"], own.values["p95_latency_ms"]
-    state = OVERLOADED if own.saturated else STEADY if p95.value is not None else UNKNOWN
-    if own.client is not None and own.client.level == "INVALID":
-        state = INVALID
+    held = ABOVE if own.saturated else STEADY if p95.value is not None else UNKNOWN
+    state = INVALID if name in evaluation.invalid else OVERLOADED if queue_grew(system) else held
     steady = state == STEADY
     yield {
         "system": name,
@@ -195,23 +194,39 @@ def _objective(evaluation: Evaluation) -> Dataset:
     )
 
 
-def _reading(capacities: dict[str, Value], points: list[Row]) -> str:
-    known = {name: value for name, value in capacities.items() if value.value is not None}
-    if known:
-        figures = {name: value.value for name, value in known.items() if value.value is not None}
-        each = by_system(figures, lambda name: _in_words(known[name]))
+def _reading(evaluation: Evaluation, capacities: dict[str, Value], points: list[Row]) -> str:
+    sound = {name: value for name, value in capacities.items() if name not in evaluation.invalid}
+    figures = {name: value.value for name, value in sound.items() if value.value is not None}
+    if figures:
+        each = by_system(figures, lambda name: _in_words(sound[name]))
         return f"The objectives hold up to {each}."
     if capacities:
-        return "No rate that was probed holds the objectives."
-    over = list(dict.fromkeys(str(row["system"]) for row in points if row["state"] == OVERLOADED))
+        return "There is no capacity to go by; the notes say why."
     rates = sorted({row["rate_rps"] for row in points if isinstance(row["rate_rps"], float)})
     at = (
         shown(rates[0])
         if len(rates) == 1
         else f"{len(rates)} rates from {shown(rates[0])} to {shown(rates[-1])}"
     )
-    grew = f"the queue grew with {whose(over)}" if over else "no queue grew"
-    return f"Measured at {at} requests/s; {grew}."
+    return f"Measured at {at} requests/s; {_growth(points)}."
+
+
+def _growth(points: list[Row]) -> str:
+    """Return whose queue grew; of INVALID systems, and where p95 is not known, that is not known either."""
+    having = {
+        state: [str(row["system"]) for row in points if row["state"] == state]
+        for state in (OVERLOADED, ABOVE, STEADY, INVALID, UNKNOWN)
+    }
+    parts = []
+    if unknown := having[INVALID] + having[UNKNOWN]:
+        parts.append(f"whether the queue grew is not known of {whose(unknown)}")
+    if grew := having[OVERLOADED]:
+        parts.append(f"the queue grew with {whose(grew)}")
+    elif having[STEADY] + having[ABOVE]:
+        parts.append("no other queue grew" if unknown else "no queue grew")
+    if above := having[ABOVE]:
+        parts.append(f"more was asked than is answered when saturated with {whose(above)}")
+    return "; ".join(parts)
 
 
 def _in_words(value: Value) -> str:

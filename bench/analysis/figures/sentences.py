@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 LISTED = 3
 """So many systems are named one by one in a sentence."""
+ALL_INVALID = "Every system that was measured is INVALID, so nothing is claimed."
 
 
 def by_system(figures: Mapping[str, float], said: Callable[[str], str]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.analysis.evaluation import Evaluation
 from bench.analysis.figure import Cell, Column, Dataset, Figure
-from bench.analysis.figures.sentences import LISTED, listed
+from bench.analysis.figures.sentences import ALL_INVALID, LISTED, listed
 from bench.analysis.figures.thinning import seen
 from bench.analysis.numbers import shown
 from bench.analysis.recorded import Scored, scored
@@ -29,6 +29,8 @@ SLOWEST = 0.05
 ALL, SLOW = "all requests", "slowest 5 %"
 LEAST_S = 1e-6
 """What is left of a latency below this is rounding."""
+LEAST = 20
+"""Of fewer requests there is no slowest twentieth."""
 
 SYSTEM = Column("system", "System")
 OF = Column("of", "Requests")
@@ -44,12 +46,12 @@ def stages(evaluation: Evaluation) -> Figure:
         return Figure(
             kind="stages", title=title, systems=names, missing=f"There are no stages to show: {why}."
         )
-    groups = [(name, of, _of(parts, of)) for name, parts in found.items() for of in (ALL, SLOW)]
+    groups = [(name, of, _of(parts, of)) for name, parts in found.items() for of in _groups(parts)]
     return Figure(
         kind="stages",
         title=title,
         systems=names,
-        reading=_reading(found),
+        reading=_reading({name: own for name, own in found.items() if name not in evaluation.invalid}),
         datasets={
             "stages": Dataset(
                 columns=(
@@ -97,11 +99,15 @@ def _parts_s(rows: Scored) -> dict[str, Array]:
     return parts | {"not timed": np.where(np.abs(left_s) < LEAST_S, 0.0, left_s)}
 
 
+def _groups(parts: dict[str, Array]) -> tuple[str, ...]:
+    return (ALL,) if len(parts["queue"]) < LEAST else (ALL, SLOW)
+
+
 def _of(parts: dict[str, Array], of: str) -> dict[str, Array]:
     if of == ALL:
         return parts
     latency_ms = sum(parts.values())
-    count = max(math.ceil(SLOWEST * len(parts["queue"])), 1)
+    count = math.ceil(SLOWEST * len(parts["queue"]))
     slowest = np.argsort(latency_ms, kind="stable")[-count:]
     return {stage: values[slowest] for stage, values in parts.items()}
 
@@ -130,6 +136,8 @@ def _rows(name: str, of: str, parts: dict[str, Array]) -> Iterator[dict[str, Cel
 
 
 def _reading(found: dict[str, dict[str, Array]]) -> str:
+    if not found:
+        return ALL_INVALID
     means = {
         name: {stage: float(own.mean()) for stage, own in parts.items()} for name, parts in found.items()
     }
@@ -142,12 +150,17 @@ def _reading(found: dict[str, dict[str, Array]]) -> str:
 
 def _in_words(name: str, largest: str, means: dict[str, float], parts: dict[str, Array]) -> str:
     total_ms = math.fsum(means.values())
+    text = f"{name}: {largest} is {means[largest] / total_ms * PERCENT:.0f} % of {shown(total_ms)} ms"
+    if SLOW not in _groups(parts):
+        return f"{text}."
     slow = {stage: float(own.mean()) for stage, own in _of(parts, SLOW).items()}
     worst = max(slow, key=lambda stage: slow[stage] - means[stage])
+    more_ms = slow[worst] - means[worst]
+    if more_ms < to_ms(LEAST_S):
+        return f"{text}, of the slowest 5 % as well."
     return (
-        f"{name}: {largest} is {means[largest] / total_ms * PERCENT:.0f} % of {shown(total_ms)} ms; of the "
-        f"slowest 5 % ({shown(math.fsum(slow.values()))} ms) {worst} has "
-        f"{shown(slow[worst] - means[worst])} ms more."
+        f"{text}; of the slowest 5 % ({shown(math.fsum(slow.values()))} ms) {worst} has "
+        f"{shown(more_ms)} ms more."
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.analysis.evaluation import Evaluation
 from bench.analysis.figure import Cell, Column, Dataset, Figure
-from bench.analysis.figures.sentences import by_system
+from bench.analysis.figures.sentences import ALL_INVALID, by_system
 from bench.analysis.figures.thinning import kept_extremes, points_each, seen
 from bench.analysis.numbers import shown
 from bench.analysis.recorded import column, is_ok, length_s, window_of
@@ -217,7 +217,13 @@ def _over(edges_s: Array, from_s: Array, to_s: Array) -> tuple[Array, Array]:
 
 def _reading(evaluation: Evaluation) -> str:
     """Return how long the queue was inside the windows, and how long at most."""
-    found = {name: own for name, system in evaluation.systems.items() if (own := _waiting(system))}
+    found = {
+        name: own
+        for name, system in evaluation.systems.items()
+        if name not in evaluation.invalid and (own := _waiting(system))
+    }
+    if not found:
+        return ALL_INVALID
     each = by_system(
         {name: mean for name, (mean, _) in found.items()},
         lambda name: f"{shown(found[name][0], 2)} (at most {found[name][1]:g})",
@@ -245,4 +251,6 @@ def _notes(evaluation: Evaluation) -> Iterator[str]:
         early = [run for run in system.measured if run.meta.facts.get("stopped_early")]
         for run in early:
             yield f"{name}, repeat {run.meta.repeat}: ended early, as {run.meta.facts['stopped_early']}."
-    yield "Repeats of one number had the same traffic in every system."
+    measured = sum(bool(system.measured) for system in evaluation.systems.values())
+    if measured > 1 and len(evaluation.origins) <= 1:
+        yield "Repeats of one number had the same traffic in every system."

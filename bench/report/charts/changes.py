@@ -5,6 +5,7 @@ from __future__ import annotations
 from bench.analysis.figure import Figure
 from bench.report.charts.drawing import chart
 from bench.report.charts.forest import forest
+from bench.report.charts.listing import FITTED
 from bench.report.charts.look import Spec
 
 
@@ -15,5 +16,6 @@ def changes(figure: Figure) -> Spec:
         figure,
         "changes",
         "material",
+        params=[FITTED],
         **forest(dataset, "changes", heading="system", label="metric", switched=True),
     )

@@ -6,6 +6,7 @@ from bench.analysis.figure import Figure
 from bench.analysis.figures.costs import LINES
 from bench.report.charts.bars import bars
 from bench.report.charts.drawing import chart
+from bench.report.charts.listing import FITTED
 from bench.report.charts.look import Spec
 
 
@@ -21,4 +22,4 @@ def costs(figure: Figure) -> Spec:
         beside=tuple(f"by_{i + 1}" for i in range(LINES)),
         band=("band_low_share", "band_high_share"),
     )
-    return chart(figure, "costs", **view)
+    return chart(figure, "costs", params=[FITTED], **view)

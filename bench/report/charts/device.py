@@ -5,11 +5,21 @@ from __future__ import annotations
 from bench.analysis.figure import Figure
 from bench.report.charts.drawing import chart, rows, tooltip
 from bench.report.charts.look import DASHES, FAINT_BAND, Spec, systems_scale
-from bench.report.charts.panels import across, beside, chosen, layer, panel, told_apart, zoomed
+from bench.report.charts.panels import (
+    across,
+    beside,
+    chosen,
+    ends_of_choice,
+    layer,
+    panel,
+    told_apart,
+    zoomed,
+)
 
 CHOSEN: Spec = {"filter": "datum.job == chosen_job"}
 HEIGHT_PX, LESS_PX = 130, 70
 SHADE = 0.24
+"""Of what is not scored in any system."""
 DECIDE = ("Memory", "Resident", "Power")
 """Panels of these are drawn taller."""
 
@@ -32,7 +42,7 @@ def device(figure: Figure) -> Spec:
 def _panel(figure: Figure, name: str, place: int, *, last: bool) -> Spec:
     limits = [row for row in figure.datasets["limits"].rows if row["quantity"] == name]
     title = ", ".join([name, *(str(row["name"]) for row in limits)])
-    x = across("t_s", scale=_span(figure), axis=_seconds(last=last))
+    x = across("t_s", scale={"nice": False, "zero": False, **_span(figure)}, axis=_seconds(last=last))
     colour = told_apart(figure)["color"]
     line = {"symbolType": "stroke", "symbolSize": 260, "symbolStrokeWidth": 2.5}
     colour = {**colour, "legend": {**colour["legend"], **line}}
@@ -51,7 +61,7 @@ def _panel(figure: Figure, name: str, place: int, *, last: bool) -> Spec:
 
     words = tooltip(figure.datasets["telemetry"])
     layers = [
-        _scored(figure, x, name),
+        _outside(figure, x, name),
         layer(
             {**data, "params": [zoomed(f"closer_{place}")]},
             "area",
@@ -75,15 +85,27 @@ def _panel(figure: Figure, name: str, place: int, *, last: bool) -> Spec:
     return panel(title, layers, HEIGHT_PX if name.startswith(DECIDE) else LESS_PX)
 
 
-def _scored(figure: Figure, x: Spec, name: str) -> Spec:
-    """Return the shade over the scored window; with the power, over what energy was counted in."""
-    what = "slice(datum.span, 0, 6) == 'energy'" if _counted(figure, name) else "datum.span == 'scored'"
-    data = rows("spans", CHOSEN, {"filter": what})
-    words = tooltip(figure.datasets["spans"])
-    start = {**x, "field": "start_s"}
+def _outside(figure: Figure, x: Spec, name: str) -> Spec:
+    """Return the shade over what is not scored; with the power, over where no energy was counted."""
+    counted = _counted(figure, name)
+    what = "slice(datum.span, 0, 6) == 'energy'" if counted else "datum.span == 'scored'"
+    inside: Spec = {
+        "aggregate": [
+            {"op": "min", "field": "start_s", "as": "start_s"},
+            {"op": "max", "field": "end_s", "as": "end_s"},
+        ],
+        "groupby": ["system"],
+    }
+    first_s, last_s = (end["expr"] for end in _span(figure).values())
+    ends = {"from_s": f"[{first_s}, datum.end_s]", "to_s": f"[datum.start_s, {last_s}]"}
+    both = [{"calculate": pair, "as": end} for end, pair in ends.items()]
+    data = rows("spans", CHOSEN, {"filter": what}, inside, *both, {"flatten": list(ends)})
+    title = "No energy counted of" if counted else "Not scored of"
+    words = [{"field": "system", "type": "nominal", "title": title}]
     # The shades of all systems lie over one another.
     shade = {"color": FAINT_BAND, "opacity": round(SHADE / max(1, len(figure.systems)), 4)}
-    return layer(data, "rect", shade, x=start, x2={"field": "end_s"}, tooltip=words)
+    start = {**x, "field": "from_s"}
+    return layer(data, "rect", shade, x=start, x2={"field": "to_s"}, tooltip=words)
 
 
 def _counted(figure: Figure, name: str) -> bool:
@@ -92,8 +114,10 @@ def _counted(figure: Figure, name: str) -> bool:
 
 
 def _span(figure: Figure) -> Spec:
-    times = [float(row["t_s"] or 0.0) for row in figure.datasets["telemetry"].rows]
-    return {"domain": [min(times), max(times)], "nice": False, "zero": False}
+    times: dict[str, list[float]] = {}
+    for row in figure.datasets["telemetry"].rows:
+        times.setdefault(str(row["job"]), []).append(float(row["t_s"] or 0.0))
+    return ends_of_choice("chosen_job", {job: (min(own), max(own)) for job, own in times.items()})
 
 
 def _seconds(*, last: bool) -> Spec | None:

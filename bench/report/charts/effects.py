@@ -5,6 +5,7 @@ from __future__ import annotations
 from bench.analysis.figure import Figure
 from bench.report.charts.drawing import chart
 from bench.report.charts.forest import forest
+from bench.report.charts.listing import FITTED
 from bench.report.charts.look import Spec
 
 
@@ -19,7 +20,7 @@ def effects(figure: Figure) -> Spec:
         figure,
         "effects",
         "material",
-        params=[menu],
+        params=[menu, FITTED],
         **forest(
             dataset,
             "effects",

@@ -63,8 +63,6 @@ def _drawn(figure: Figure, spec: Spec, theme: Theme, inner_px: float, width_px: 
         "offset": 14,
     }
     whole = {**_of_width(spec, inner_px), "title": title, "padding": MARGIN_PX // 2}
-    if "vconcat" not in spec:
-        whole["autosize"] = {"type": "fit-x", "contains": "padding"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         svg: str = vl_convert.vegalite_to_svg(whole, vl_version=VEGA_LITE, config=config(theme))

@@ -8,6 +8,8 @@ from bench.report.charts.look import Spec
 from bench.report.charts.panels import across, beside, chosen, layer, told_apart, zoomed
 
 CHOSEN: Spec = {"filter": "datum.pair == chosen_pair"}
+DRAWN: Spec = {"filter": "datum.pair == chosen_pair && datum.x > 0 && datum.y > 0"}
+"""The axes are logarithmic."""
 FILLED = "datum.place == 'on the front' ? 1 : datum.place == 'dominated' ? 0 : 0.35"
 AT_RIGHT = "scale('x', datum.x) > 0.6 * width"
 """A name stands where there is room for it."""
@@ -26,12 +28,12 @@ def frontier(figure: Figure) -> Spec:
         "scale": log,
         "axis": beside(tickCount=6, labelOverlap="greedy"),
     }
-    data = rows("frontier", CHOSEN)
+    data = rows("frontier", DRAWN)
     looks = {channel: _lower(how) for channel, how in told_apart(figure).items()}
     colour = looks["color"]
     words = tooltip(dataset)
     cross: Spec = {"strokeWidth": 1.3, "opacity": 0.7, "tooltip": None}
-    joined = rows("frontier", CHOSEN, {"filter": "datum.place == 'on the front'"})
+    joined = rows("frontier", DRAWN, {"filter": "datum.place == 'on the front'"})
     beyond = {"filter": "isValid(datum.x_low) && isValid(datum.x_high)"}
     above = {"filter": "isValid(datum.y_low) && isValid(datum.y_high)"}
     layers = [
@@ -45,7 +47,7 @@ def frontier(figure: Figure) -> Spec:
             order={"field": "x", "type": "quantitative"},
         ),
         layer(
-            rows("frontier", CHOSEN, beyond),
+            rows("frontier", DRAWN, beyond),
             "rule",
             cross,
             x={**x, "field": "x_low"},
@@ -54,7 +56,7 @@ def frontier(figure: Figure) -> Spec:
             color=colour,
         ),
         layer(
-            rows("frontier", CHOSEN, above),
+            rows("frontier", DRAWN, above),
             "rule",
             cross,
             x=x,

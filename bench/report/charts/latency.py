@@ -11,6 +11,7 @@ from bench.report.charts.panels import (
     beside,
     chosen,
     dashed,
+    ends_of_choice,
     layer,
     panel,
     right_of_gutter,
@@ -49,12 +50,8 @@ def _times(figure: Figure) -> list[str]:
 
 def _x(figure: Figure, field: str, *, bare: bool = False) -> Spec:
     """Return the axis of the chosen time, logarithmic."""
-    ends = {what: _ends(figure, what) for what in _times(figure)}
-    low, high = (
-        "".join(f"what == '{what}' ? {end[i]} : " for what, end in ends.items()) + str(ends["latency"][i])
-        for i in (0, 1)
-    )
-    scale: Spec = {"type": "log", "nice": False, "domainMin": {"expr": low}, "domainMax": {"expr": high}}
+    ends = ends_of_choice("what", {what: _ends(figure, what) for what in _times(figure)})
+    scale: Spec = {"type": "log", "nice": False, **ends}
     axis = {"title": "ms", "labelOverlap": "greedy", "labelSeparation": 8}
     return across(field, scale=scale, axis=None if bare else axis)
 
@@ -111,7 +108,7 @@ def _curves(figure: Figure) -> Spec:
         mark = {"filled": True, "size": 85, "opacity": 1}
         data, words = rows("percentiles", SHOWN_TIME, MARKED, IN_SIGHT), tooltip(percentiles)
         layers.append(layer(data, "point", mark, **curve, shape=looks["shape"], tooltip=words))
-    return panel("('Requests within a ' + what + ' (%); marks at p50 and p95')", layers, HEIGHT)
+    return panel("('Requests within a ' + what + ' (%); marks: pooled p50 and p95')", layers, HEIGHT)
 
 
 def _known(percentiles: Dataset) -> bool:
@@ -120,7 +117,8 @@ def _known(percentiles: Dataset) -> bool:
 
 def _lanes(figure: Figure) -> Spec:
     """Return a lane per system with its histogram, its name and its p50 and p95 in figures."""
-    n, color = len(figure.systems), told_apart(figure)["color"]
+    n, looks = len(figure.systems), told_apart(figure)
+    color = looks["color"]
     bars = rows(
         "histogram",
         SHOWN_TIME,
@@ -132,13 +130,16 @@ def _lanes(figure: Figure) -> Spec:
     span: Spec = {"x": _x(figure, "from_ms", bare=True), "x2": {"field": "to_ms"}}
     stand: Spec = {"y": _lane(figure, "foot"), "y2": {"field": "top"}}
     words = tooltip(figure.datasets["histogram"])
-    room = {"expr": f"width - {GUTTER} - (width > {NARROW} ? 210 : 0)"}
+    room = {"expr": f"width - {GUTTER} - (width > {NARROW} ? 270 : 14)"}
+    # Names are in ink, for a system's colour has no contrast for text; its mark stands before it.
     name: Spec = {**TEXT, "align": "left", "fontWeight": 600, "limit": room}
-    place: Spec = {"x": {"value": GUTTER + 3}, "y": _lane(figure, "head"), "color": color}
+    mark: Spec = {"filled": True, "size": 60, "opacity": 1, "yOffset": 6}
+    y = _lane(figure, "head")
     layers = [
         *_objective(figure, bare=True),
         layer(bars, "bar", {"opacity": 0.7, "binSpacing": 0}, **span, **stand, color=color, tooltip=words),
-        layer(names, "text", name, **place, text={"field": "system"}),
+        layer(names, "point", mark, x={"value": GUTTER + 8}, y=y, **looks),
+        layer(names, "text", name, x={"value": GUTTER + 17}, y=y, text={"field": "system"}),
         *_lane_figures(figure),
     ]
     return panel("('Spread of the ' + what)", layers, max(32, 56 - 2 * n) * n)
@@ -156,7 +157,7 @@ def _lane_figures(figure: Figure) -> list[Spec]:
     told: list[Spec] = [
         {"pivot": "percentile", "value": "ms", "groupby": ["system", "lane"]},
         {"filter": f"width > {NARROW}"},
-        {"calculate": " + ',  ' + ".join(both), "as": "told"},
+        {"calculate": "'pooled ' + " + " + ',  ' + ".join(both), "as": "told"},
     ]
     figures = rows("percentiles", SHOWN_TIME, MARKED, *told, *_at(head=HEAD))
     ticks = rows("percentiles", SHOWN_TIME, MARKED, IN_SIGHT, *_at(foot=f"{FOOT}", top=f"{TOP - 0.06}"))

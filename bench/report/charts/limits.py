@@ -5,6 +5,7 @@ from __future__ import annotations
 from bench.analysis.figure import Figure
 from bench.report.charts.bars import bars
 from bench.report.charts.drawing import chart
+from bench.report.charts.listing import FITTED
 from bench.report.charts.look import Spec
 
 
@@ -30,4 +31,4 @@ def limits(figure: Figure) -> Spec:
         keys=("pct", "low_pct", "high_pct"),
         extra=(limit,),
     )
-    return chart(figure, "limits", **view)
+    return chart(figure, "limits", params=[FITTED], **view)

@@ -16,6 +16,12 @@ APART, BOLD = "\u2063", "\u2064"
 """What parts a key and what marks a heading, both invisible."""
 HEADING, ROW = 0, 9
 """Parts of a group in their order: the heading, the lines of text under it from 1 on, and its rows."""
+FITTED: Spec = {"name": "autosize", "value": {"type": "fit-x", "contains": "padding"}}
+"""The parameter that fits a chart of rows into its container's width, as Vega's own signal.
+
+Vega-Lite's `autosize` warns where the height goes by steps, although `fit-x` leaves it alone; so the view is
+one level down, where Vega-Lite fits nothing by itself.
+"""
 Y: Spec = {"field": "key", "type": "nominal", "sort": "ascending"}
 
 
@@ -39,7 +45,7 @@ def named(letters: int = 18) -> Spec:
     return Y | {"axis": _axis(1, "left", letters)}
 
 
-def told(letters: int = 11) -> Spec:
+def told(letters: int = 18) -> Spec:
     """Return the axis of the figures, at the right."""
     return Y | {"axis": _axis(2, "right", letters)}
 
@@ -79,14 +85,10 @@ def text_layers(
 
 
 def layered(*layers: Spec) -> Spec:
-    """Return the view of the layers; each axis is drawn by the one layer that has it."""
-    return {
-        "width": "container",
-        "height": {"step": STEP_PX},
-        "autosize": {"type": "fit-x", "contains": "padding"},
-        "resolve": {"axis": {"y": "independent"}},
-        "layer": list(layers),
-    }
+    """Return the view of the layers, each axis drawn by the one that has it; `FITTED` goes with its chart."""
+    own: Spec = {"resolve": {"axis": {"y": "independent"}}}
+    view = {**own, "width": "container", "height": {"step": STEP_PX}, "layer": list(layers)}
+    return {**own, "layer": [view]}
 
 
 def _axis(part: int, orient: str, letters: int) -> Spec:

@@ -7,7 +7,8 @@ width of all of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 
 from bench.analysis.figure import Figure
 from bench.report.charts.drawing import label_room
@@ -69,24 +70,36 @@ def named_rows(figure: Figure) -> tuple[str, Spec]:
     return gutter, y
 
 
-def told_apart(figure: Figure, *, by: str = "system", names: Sequence[str] | None = None) -> dict[str, Spec]:
-    """Return the encodings of a system's colour and shape, with one legend over the chart."""
+def told_apart(
+    figure: Figure, *, by: str = "system", named: Mapping[str, str] | None = None
+) -> dict[str, Spec]:
+    """Return the encodings of a system's colour and shape, with one legend over the chart.
+
+    What goes by another name is `named` with the system whose looks it has.
+    """
     columns = {"expr": f"max(1, floor(width / {LEGEND_COLUMN}))"}
     legend = {"title": None, "orient": "top", "columns": columns, "labelLimit": LEGEND_COLUMN - 30}
     # The legend takes the dash of the lines along, for an edge that its symbols had better not have.
     solid = {"symbolOpacity": 1, "symbolSize": 90, "symbolStrokeWidth": 0}
-    domain = figure.systems if names is None else names
     of = {"field": by, "type": "nominal", "legend": {**legend, **solid}}
     return {
-        "color": {**of, "scale": systems_scale(domain, PALETTE)},
-        "shape": {**of, "scale": systems_scale(domain, SHAPES)},
+        "color": {**of, "scale": _scale(figure, PALETTE, named)},
+        "shape": {**of, "scale": _scale(figure, SHAPES, named)},
     }
 
 
-def dashed(figure: Figure, *, by: str = "system", names: Sequence[str] | None = None) -> Spec:
+def _scale(figure: Figure, values: Sequence[object], named: Mapping[str, str] | None) -> Spec:
+    scale = systems_scale(figure.systems, values)
+    if named is None:
+        return scale
+    looks = dict(zip(scale["domain"], scale["range"], strict=True))
+    return {"domain": list(named), "range": [looks[system] for system in named.values()]}
+
+
+def dashed(figure: Figure, *, by: str = "system", named: Mapping[str, str] | None = None) -> Spec:
     """Return the encoding of the dash of a system's line; it shares the legend of `told_apart`."""
-    scale = systems_scale(figure.systems if names is None else names, DASHES)
-    return {**told_apart(figure, by=by, names=names)["color"], "scale": scale}
+    color = told_apart(figure, by=by, named=named)["color"]
+    return {**color, "scale": _scale(figure, DASHES, named)}
 
 
 def chosen(name: str, label: str, options: Sequence[str | int]) -> Spec:
@@ -95,6 +108,17 @@ def chosen(name: str, label: str, options: Sequence[str | int]) -> Spec:
     if len(options) > 1:
         param["bind"] = {"input": "select", "options": list(options), "name": f"{label} "}
     return param
+
+
+def ends_of_choice(name: str, ends: Mapping[str | int, tuple[float, float]]) -> Spec:
+    """Return the parts of a scale by which it reaches over what is chosen, by the options of `chosen`."""
+    first = next(iter(ends.values()))
+    low, high = (
+        "".join(f"{name} == {json.dumps(option)} ? {own[i]} : " for option, own in ends.items())
+        + str(first[i])
+        for i in (0, 1)
+    )
+    return {"domainMin": {"expr": low}, "domainMax": {"expr": high}}
 
 
 def zoomed(name: str, channels: Sequence[str] = ("x",)) -> Spec:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from bench.analysis.figure import Figure
 from bench.report.charts.bars import bars
 from bench.report.charts.drawing import chart, rows, tooltip
-from bench.report.charts.listing import STEP_PX, keyed, unnamed
+from bench.report.charts.listing import FITTED, STEP_PX, keyed, unnamed
 from bench.report.charts.look import Spec
 
 MOST_PCT = 200.0
-"""Bars are cut here: twice what is tolerated."""
-SAYS = "datum.says"
+"""Bars are cut here, twice what is tolerated, with an arrow; the text at the right has the number."""
+CUT = f"datum.pct > {MOST_PCT}"
+SAYS = f"datum.says + ({CUT} ? ' (' + format(datum.pct, ',.3~r') + ' %)' : '')"
 
 
 def quality(figure: Figure) -> Spec:
@@ -38,6 +39,12 @@ def quality(figure: Figure) -> Spec:
         "mark": {"type": "tick", "thickness": 2, "size": STEP_PX, "tooltip": None},
         "encoding": {"x": {**along, "field": "limit_pct"}, "y": unnamed()},
     }
+    arrow: Spec = {
+        **rows("quality", drawn, keyed("system", SAYS), {"filter": CUT}),
+        "mark": {"type": "point", "shape": "triangle-right", "filled": True, "size": 90, "xOffset": -8}
+        | {"color": "#ffffff", "opacity": 1, "tooltip": None},
+        "encoding": {"x": {**along, "datum": MOST_PCT}, "y": unnamed()},
+    }
     view = bars(
         figure,
         "quality",
@@ -47,6 +54,6 @@ def quality(figure: Figure) -> Spec:
         keys=("pct", "low_pct", "high_pct"),
         beside=("held",),
         where=(drawn,),
-        extra=(floor, limit),
+        extra=(floor, limit, arrow),
     )
-    return chart(figure, "quality", **view)
+    return chart(figure, "quality", params=[FITTED], **view)

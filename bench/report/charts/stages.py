@@ -29,7 +29,8 @@ GROUPS = {
 
 def stages(figure: Figure) -> Spec:
     """Return the bars of all answered requests and of the slowest."""
-    views = [_bars(figure, of, title) for of, title in GROUPS.items()]
+    there = {row["of"] for row in figure.datasets["totals"].rows}
+    views = [_bars(figure, of, title) for of, title in GROUPS.items() if of in there]
     return chart(figure, "stages", "totals", vconcat=views, spacing=14, resolve={"scale": {"x": "shared"}})
 
 

@@ -10,6 +10,7 @@ from bench.report.charts.panels import (
     beside,
     chosen,
     dashed,
+    ends_of_choice,
     layer,
     panel,
     right_of_gutter,
@@ -21,6 +22,12 @@ SHOWN_REPEAT = {"filter": "datum.repeat == chosen_repeat"}
 IN_SIGHT = right_of_gutter("t_s", "t_s")
 SHADED = 3
 """Of more systems the highest numbers would hide one another."""
+SECONDS: Spec = {
+    "title": "seconds since the scored window began",
+    "grid": False,
+    "tickCount": 8,
+    "labelOverlap": "greedy",
+}
 CROSS = "M-1,-1L1,1M1,-1L-1,1"
 
 
@@ -33,8 +40,8 @@ def timeline(figure: Figure) -> Spec:
         params=[chosen("chosen_repeat", "Repeat", repeats)],
         vconcat=[
             _requests(figure),
-            _number(figure, "waiting", "Requests that waited", last=False),
-            _number(figure, "running", "Requests that ran", last=True),
+            _number(figure, "waiting", "Requests that waited"),
+            _number(figure, "running", "Requests that ran", SECONDS),
         ],
         spacing=12,
         resolve={"scale": {"x": "shared"}},
@@ -42,13 +49,16 @@ def timeline(figure: Figure) -> Spec:
 
 
 def _x(figure: Figure, field: str, axis: Spec | None = None) -> Spec:
-    spans = figure.datasets["spans"].rows
-    starts = [row["start_s"] for row in spans if isinstance(row["start_s"], float)]
-    ends = [row["end_s"] for row in spans if isinstance(row["end_s"], float)]
-    return across(field, scale={"domain": [min(starts), max(ends)], "nice": False, "zero": False}, axis=axis)
+    ends: dict[str | int, tuple[float, float]] = {}
+    for row in figure.datasets["spans"].rows:
+        repeat, start_s, end_s = int(row["repeat"] or 0), float(row["start_s"] or 0), float(row["end_s"] or 0)
+        low, high = ends.get(repeat, (start_s, end_s))
+        ends[repeat] = min(low, start_s), max(high, end_s)
+    scale = {"nice": False, "zero": False, **ends_of_choice("chosen_repeat", ends)}
+    return across(field, scale=scale, axis=axis)
 
 
-def _outside(figure: Figure) -> Spec:
+def _outside(figure: Figure, axis: Spec | None = None) -> Spec:
     """Return the shade over what is not scored: the warm-up and the drain."""
     ends: Spec = {
         "aggregate": [
@@ -60,7 +70,7 @@ def _outside(figure: Figure) -> Spec:
     data = rows("spans", SHOWN_REPEAT, {"filter": "datum.part != 'window'"}, ends)
     words = [{"field": "part", "type": "nominal", "title": "Not scored"}]
     shade = {"color": FAINT_BAND, "opacity": 0.18}
-    return layer(data, "rect", shade, x=_x(figure, "start_s"), x2={"field": "end_s"}, tooltip=words)
+    return layer(data, "rect", shade, x=_x(figure, "start_s", axis), x2={"field": "end_s"}, tooltip=words)
 
 
 def _requests(figure: Figure) -> Spec:
@@ -95,10 +105,10 @@ def _requests(figure: Figure) -> Spec:
     return panel(f"{title}; ×: not answered", [*layers, lost], 190, resolve={"scale": {"y": "independent"}})
 
 
-def _number(figure: Figure, what: str, title: str, *, last: bool) -> Spec:
+def _number(figure: Figure, what: str, title: str, axis: Spec | None = None) -> Spec:
     color = told_apart(figure)["color"]
     dash = dashed(figure)
-    x = _x(figure, "t_s", {"title": "seconds since the scored window began"} if last else None)
+    x = _x(figure, "t_s", axis)
 
     def y(field: str) -> Spec:
         ticks = beside(tickCount=4, tickMinStep=1, format="~s")
@@ -110,7 +120,7 @@ def _number(figure: Figure, what: str, title: str, *, last: bool) -> Spec:
     few = len(figure.systems) <= SHADED
     shade = layer(data, "area", {**step, "opacity": 0.16}, x=x, y=y(f"{what}_most"), color=color)
     layers = [
-        _outside(figure),
+        _outside(figure, axis),
         *([shade] if few else []),
         layer(data, "line", {**step, "strokeWidth": 1.6}, x=x, y=y(what), color=color, strokeDash=dash),
         layer(data, "point", {"opacity": 0, "size": 70}, x=x, y=y(what), color=color, tooltip=words),

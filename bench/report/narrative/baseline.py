@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bench.analysis.comparison import PerDay
 from bench.analysis.cost import replica_count
-from bench.analysis.findings import MEMORY_MARGIN
+from bench.analysis.findings import MEMORY_MARGIN, against
 from bench.analysis.numbers import shown
+from bench.analysis.percentiles import withheld
 from bench.analysis.reference import gpus
 from bench.records import Value
 from bench.report.narrative.pair import Pair
@@ -41,7 +42,8 @@ def _of(pair: Pair, name: str) -> Value:
 
 
 def _missing(pair: Pair, name: str) -> str:
-    return f"{pair.row(name).label}: not measured ({_of(pair, name).note})"
+    lacking = _of(pair, name)
+    return f"{pair.row(name).label}: {withheld(lacking) or 'not measured'} ({lacking.note})"
 
 
 def _objective(pair: Pair) -> str:
@@ -51,10 +53,7 @@ def _objective(pair: Pair) -> str:
         return _missing(pair, "p95_latency_ms")
     if limit is None:
         return f"p95 latency is {shown(p95.value)} ms; no objective is set"
-    margin = (1.0 - p95.value / limit) * PERCENT
-    side = "below" if margin > 0 else "above"
-    place = "exactly at" if margin == 0 else f"{shown(abs(margin), 2)} % {side}"
-    text = f"p95 latency {shown(p95.value)} ms is {place} the objective of {limit:g} ms"
+    text = f"p95 latency {shown(p95.value)} ms is {against(p95.value, limit)} the objective of {limit:g} ms"
     if p95.unresolved:
         return f"{text}, and it is not resolved: {p95.unresolved}"
     if p95.low is not None and p95.high is not None and p95.low <= limit < p95.high:

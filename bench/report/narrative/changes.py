@@ -31,7 +31,7 @@ OF_DAY = {
 
 
 def differences(pair: Pair) -> str:
-    """Return the changes of the figures that decide, by direction, and whether they have intervals."""
+    """Return the changes of the figures that decide, by direction, and what else became worse."""
     rows = pair.deciding
     lines = []
     for direction, heading in HEADINGS.items():
@@ -41,6 +41,8 @@ def differences(pair: Pair) -> str:
     lacking = [f"{row.label} ({why(row)})" for row in rows if row.change.delta is None]
     if lacking:
         lines.append(marked("Not compared", f"{'; '.join(lacking)}."))
+    if pair.worse_beside:
+        lines.append(marked("Beside these six, worse", f"{'; '.join(map(_brief, pair.worse_beside))}."))
     if not pair.comparison.has_intervals:
         lines += ["", "These are point values without intervals: how far chance moves them is not known."]
     return "\n".join(lines)
@@ -67,6 +69,8 @@ def tradeoffs(pair: Pair) -> str:
     """Return what is gained and what is given for it, a sentence per theme."""
     comparison = pair.comparison
     themes = list(comparison.tradeoffs)
+    if pair.worse_beside:
+        themes.append(f"Worse beside the six figures: {'; '.join(map(changed, pair.worse_beside))}.")
     moved = [pair.row(name) for name in OPERATIONS if pair.row(name).change.delta]
     if moved:
         themes.append(f"Operation: {'; '.join(changed(row) for row in moved)}.")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from bench.analysis.change import Direction
 from bench.analysis.comparison import Comparison
 from bench.analysis.decide import unsound
@@ -10,6 +13,8 @@ from bench.report.markdown import escaped
 from bench.report.narrative.pair import Pair
 from bench.report.narrative.prose import bullets, count, listed, sentence
 
+STAMP = re.compile(r"(\d{4})(\d\d)(\d\d)T\d{6}Z-")
+"""How the name of a run folder begins."""
 SAID_BEFORE = frozenset({"default terms"})
 """Doubts that the table of assumptions says already."""
 IN_WORDS: dict[Direction, str] = {
@@ -37,16 +42,30 @@ def analysis(pair: Pair) -> str:
 
 
 def in_short(pair: Pair) -> str:
-    """Return the verdict and its reason alone, for whoever reads no further."""
-    return f"{_verdict(pair)} The reasons, guardrails and doubts: section 9."
+    """Return the verdict, its reason, what to do, and which runs were read; for whoever reads no further."""
+    sides = (pair.comparison.baseline, pair.comparison.optimized)
+    read = " and ".join(escaped(Path(side.origin).name if side.bare else side.origin) for side in sides)
+    day = measured_on(sides[1].origin)
+    return "\n\n".join(
+        [
+            f"{_verdict(pair)} {escaped(pair.verdict.advice)} Guardrails and doubts: section 9.",
+            f"Read from {read}{f', measured on {day}' if day else ''}.",
+        ]
+    )
+
+
+def measured_on(origin: str) -> str:
+    """Return the day in a run folder's name; empty where that is none."""
+    found = STAMP.match(origin)
+    return "-".join(found.groups()) if found else ""
 
 
 def recommendation(pair: Pair) -> str:
     """Return the verdict with its reason, the guardrails, and the doubts with their remedies."""
     verdict = pair.verdict
-    lines = [_verdict(pair)]
-    if lead := cells.lead(verdict):
-        lines += ["", *(escaped(line) for line in lead)]
+    lines = [_verdict(pair), "", *(escaped(line) for line in cells.lead(verdict))]
+    if worse := _worse_beside(pair):
+        lines += ["", f"**Beside the six figures, {escaped(worse)} became worse: section 6.**"]
     for title, items in (("Guardrails", verdict.guardrails), ("Doubts", _doubts(pair.comparison))):
         if items:
             lines += ["", f"**{title}**", "", *bullets(items)]
@@ -69,9 +88,17 @@ def _tally(pair: Pair) -> str:
     for row in pair.deciding:
         groups[IN_WORDS[row.change.direction]].append(row.label)
     said = [f"{len(labels)} {word} ({listed(labels)})" for word, labels in groups.items() if labels]
+    worse = _worse_beside(pair)
+    beside = f" Beside them, {worse} became worse." if worse else ""
     doubts = len(_doubts(pair.comparison))
     doubted = f" {count(doubts, 'doubt')} with remedies: section 9." if doubts else ""
-    return f"Of the six figures that decide, {listed(said)}.{doubted}"
+    return f"Of the six figures that decide, {listed(said)}.{beside}{doubted}"
+
+
+def _worse_beside(pair: Pair) -> str:
+    """Return the names of the other headline figures that became worse; empty where none did."""
+    labels = [row.label for row in pair.worse_beside]
+    return listed(labels) if labels else ""
 
 
 def _doubts(comparison: Comparison) -> list[str]:

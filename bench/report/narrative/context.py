@@ -9,12 +9,13 @@ from bench.analysis.comparability import flat
 from bench.analysis.comparison import Comparison
 from bench.analysis.decide import unsound
 from bench.report import cells
+from bench.report.cells import differences
 from bench.report.markdown import escaped
 from bench.report.narrative.pair import Pair
 from bench.report.narrative.prose import sentence
 from bench.units import per_day_to_rps
 
-NOT_DESCRIBED = "not described; say it in your own words in the first cell (`{}`)."
+NOT_DESCRIBED = "not described (`{}` in the notebook's first cell)."
 
 
 def context(pair: Pair) -> str:
@@ -31,7 +32,7 @@ def context(pair: Pair) -> str:
             "|:---|:---|:---|",
             *("| " + " | ".join(map(escaped, row)) + " |" for row in _assumed(pair)),
             "",
-            "These are assumptions, not measurements: state your own in the first cell and run all again.",
+            "These are assumptions, not measurements: state your own in the notebook's first cell.",
         ]
     )
 
@@ -114,14 +115,8 @@ def _assumed(pair: Pair) -> list[tuple[str, str, str]]:
 def _change(pair: Pair) -> str:
     """Return what the two systems differ in: as stated, and as recorded."""
     said = sentence(pair.optimization) if pair.optimization else ""
-    found = pair.comparison.differences
-    if found:
-        settings = "; ".join(f"{key} {_set(one)} against {_set(two)}" for key, (one, two) in found.items())
-        return escaped(f"{said} Recorded settings that differ: {settings}.".strip())
+    if found := differences(pair.comparison):
+        return escaped(f"{said} Recorded settings that differ: {'; '.join(found)}.".strip())
     if pair.comparison.bare:
         return escaped(said) or NOT_DESCRIBED.format("OPTIMIZATION")
     return escaped(f"{said} The recorded settings of both systems are the same.".strip())
-
-
-def _set(value: object) -> str:
-    return "(not set)" if value is None else str(value)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from bench.analysis.comparison import Comparison, Row
+from bench.analysis.comparison import QUALITY, Comparison, Row
 from bench.analysis.decide import Verdict
 from bench.analysis.metrics import METRICS, REQUIRED
+from bench.report import cells
 from bench.run.judging import Override
 from bench.run.results import Terms
 
@@ -35,3 +36,12 @@ class Pair(msgspec.Struct, frozen=True, kw_only=True):
     def deciding(self) -> list[Row]:
         """The rows of the six figures that decide."""
         return [self.row(name) for name in REQUIRED]
+
+    @property
+    def worse_beside(self) -> list[Row]:
+        """The other headline rows that became worse; output quality has its own sentences."""
+        return [
+            row
+            for row in cells.shown_rows(self.comparison, every=False)
+            if row.change.direction == "worse" and row.name not in {*REQUIRED, *QUALITY}
+        ]

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from bench.analysis.evaluation import Evaluation, Origin
 from bench.analysis.metrics import METRICS
 from bench.analysis.numbers import plain
 from bench.analysis.recorded import every_gpu
-from bench.analysis.system import Assumed
+from bench.analysis.system import Assumed, SystemRuns
 from bench.config import Embodied
 from bench.records import Run
 from bench.report.page.view import Definition, OriginView
@@ -28,6 +29,7 @@ def measured(evaluation: Evaluation) -> tuple[tuple[str, str], ...]:
         for run in runs.runs[:1]:
             for label, text in _of_run(run):
                 found.setdefault(label, {})[text] = None
+    found["Repeats"] = _repeats(evaluation.systems.values())
     for origin in evaluation.origins:
         for label, text in _of_origin(origin):
             found.setdefault(label, {})[text] = None
@@ -111,7 +113,7 @@ def _place(item: tuple[str, Any]) -> int:
 
 def _of_run(run: Run) -> Iterator[tuple[str, str]]:
     config: Mapping[str, Any] = run.meta.config
-    model, workload, protocol = (config.get(key) or {} for key in ("model", "workload", "protocol"))
+    model, workload = (config.get(key) or {} for key in ("model", "workload"))
     weights = f", {model['weights']} weights" if model.get("weights", "pretrained") != "pretrained" else ""
     yield "Model", f"{model.get('id', 'unknown')}{weights}"
     yield "Device", _device(run)
@@ -125,10 +127,22 @@ def _of_run(run: Run) -> Iterator[tuple[str, str]]:
         if key in workload
     ]
     yield "Traffic", ", ".join(parts)
-    if "window_s" in protocol:
-        yield "Repeats", f"{protocol.get('repeats')} of {protocol['window_s']:g} s each per system"
     if run.meta.source != "measured":
         yield "Source", f"{run.meta.source}, not measured"
+
+
+def _repeats(systems: Iterable[SystemRuns]) -> dict[str, None]:
+    """Return how many repeats were measured of how many planned, with the systems where these differ."""
+    found: dict[str, list[str]] = {}
+    for runs in systems:
+        jobs = [run for run in (*runs.windows, runs.offline, runs.capacity) if run is not None]
+        protocol: Mapping[str, Any] = (jobs[0].meta.config.get("protocol") or {}) if jobs else {}
+        if "window_s" in protocol:
+            text = f"{len(runs.measured)} of {protocol.get('repeats')}, {protocol['window_s']:g} s each"
+            found.setdefault(text, []).append(runs.name)
+    if len(found) < 2:
+        return {f"{text}, per system": None for text in found}
+    return {f"{text} ({', '.join(names)})": None for text, names in found.items()}
 
 
 def _device(run: Run) -> str:
@@ -143,7 +157,9 @@ def _device(run: Run) -> str:
 
 def _of_origin(origin: Origin) -> Iterator[tuple[str, str]]:
     if origin.rate_rps is not None:
-        yield "Common rate", f"{plain(origin.rate_rps, 4)} requests/s to every system"
+        why = re.sub(r"\d+\.\d{4,}", lambda found: plain(float(found[0]), 4), origin.rate_note)
+        from_what = f": {why.partition(': ')[0]}" if why else ""
+        yield "Common rate", f"{plain(origin.rate_rps, 4)} requests/s to every system{from_what}"
     elif origin.rate_note:
         yield "Load", origin.rate_note
     if origin.rounds:

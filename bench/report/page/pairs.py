@@ -50,6 +50,7 @@ FATES = {"confirmed": "good", "refuted": "bad", "inconclusive": "open", "not mea
 _ELSEWHERE = ("Guardrails", "Doubts", "Not measured")
 """Lists that have a place of their own on the page."""
 _INVALID = "INVALID"
+NOT_MEASURED = "not measured"
 _OVERVIEW = dict.fromkeys([*COLUMNS, *REQUIRED])
 
 
@@ -72,6 +73,7 @@ def pair_view(judged: Judged, systems: Mapping[str, System]) -> PairView:
         scale=tuple(cells.scale(verdict)),
         headline=tuple(rows[name] for name in headline),
         further=tuple(line for name, line in rows.items() if name not in headline),
+        throughput=cells.throughput_note(comparison),
         gates=tuple(
             Judgement(what=gate.name, outcome=gate.outcome, tone=TONES[gate.outcome], because=gate.text)
             for gate in verdict.gates
@@ -189,13 +191,13 @@ def _together(tones: Sequence[str]) -> str:
 
 
 def _line(row: Row, comparison: Comparison) -> Line:
-    one, two = cells.values(row)
+    digits = METRICS[row.name].digits if row.known else 4
     change, direction = cells.change(row), row.change.direction
     said = "" if direction in ("not comparable", "not judged") else direction
     return Line(
         title=row.title,
-        baseline=Figured(text=one, why=row.baseline.note if row.baseline.value is None else ""),
-        optimized=Figured(text=two, why=row.optimized.note if row.optimized.value is None else ""),
+        baseline=_stated(row.baseline, digits),
+        optimized=_stated(row.optimized, digits),
         change="" if change == "-" else change.removesuffix(f" {said}"),
         direction=said,
         interval=cells.interval(row),
@@ -205,10 +207,13 @@ def _line(row: Row, comparison: Comparison) -> Line:
 
 def _figured(name: str, value: Value | None) -> Figured:
     if value is None:
-        return Figured(text="-", why="this system has no such figure")
-    return Figured(
-        text=shown(value.value, METRICS[name].digits), why=value.note if value.value is None else ""
-    )
+        return Figured(text=NOT_MEASURED, why="this system has no such figure")
+    return _stated(value, METRICS[name].digits)
+
+
+def _stated(value: Value, digits: int) -> Figured:
+    text = cells.figure(value, digits, lack=NOT_MEASURED)
+    return Figured(text=text, why=value.note if value.value is None else "")
 
 
 def _measured(name: str, value: Value) -> tuple[str, str, str, str, str, str]:

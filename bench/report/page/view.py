@@ -23,7 +23,7 @@ class System(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Figured(msgspec.Struct, frozen=True, kw_only=True):
-    """A figure in a cell; `why` is the reason where it was not measured."""
+    """A figure in a cell; one that is not stated is so in two words, and `why` is the reason."""
 
     text: str
     why: str = ""
@@ -66,7 +66,10 @@ class Day(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PairView(msgspec.Struct, frozen=True, kw_only=True):
-    """A system against its baseline: the verdict and everything that it rests on."""
+    """A system against its baseline: the verdict and everything that it rests on.
+
+    `throughput` says what the row of that name is.
+    """
 
     baseline: System
     system: System
@@ -79,6 +82,7 @@ class PairView(msgspec.Struct, frozen=True, kw_only=True):
     scale: tuple[str, ...]
     headline: tuple[Line, ...]
     further: tuple[Line, ...]
+    throughput: str
     gates: tuple[Judgement, ...]
     quality: tuple[Grid, ...]
     expected: str

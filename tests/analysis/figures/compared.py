@@ -10,7 +10,7 @@ from bench.analysis.decide import decide
 from bench.analysis.evaluation import Evaluation, Judged, Origin
 from bench.analysis.figure import Cell, Figure
 from bench.analysis.system import Assumed, MetricSet, SystemRuns
-from bench.config import Objectives
+from bench.config import Objectives, Quality
 from tests.recorded import ASSUMED, LIMITS, OBJECTIVES
 
 ORIGIN = Origin(
@@ -27,13 +27,14 @@ def evaluation(
     systems: Mapping[str, SystemRuns] | None = None,
     assumed: Assumed = ASSUMED,
     objectives: Objectives = OBJECTIVES,
+    limits: Quality = LIMITS,
 ) -> Evaluation:
     """Return the systems of these metrics, all others against the first."""
     baseline, *others = sets
     pairs = []
     for other in others:
         comparison = compare(baseline, other, assumed, objectives)
-        pairs.append(Judged(comparison=comparison, verdict=decide(comparison, objectives, LIMITS)))
+        pairs.append(Judged(comparison=comparison, verdict=decide(comparison, objectives, limits)))
     nothing = {one.name: SystemRuns(name=one.name, offline=None, windows=[]) for one in sets}
     return Evaluation(
         title="trial",

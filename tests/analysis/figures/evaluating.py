@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from bench.analysis.evaluation import Evaluation
 from bench.analysis.figure import Figure
 from bench.analysis.metric_set import metric_set
 from bench.analysis.system import SystemRuns
 from bench.config import Objectives
 from bench.records import Completion, Run
-from tests.recorded import ASSUMED, OBJECTIVES, window_run
+from tests.analysis.clients import INVALID
+from tests.recorded import ASSUMED, END_S, OBJECTIVES, START_S, WINDOW_S, window_run
 
 
 def evaluation_of(*systems: SystemRuns, objectives: Objectives = OBJECTIVES) -> Evaluation:
@@ -28,13 +31,22 @@ def evaluation_of(*systems: SystemRuns, objectives: Objectives = OBJECTIVES) -> 
 
 
 def of_requests(requests: Iterable[Completion], name: str = "baseline", **meta: object) -> SystemRuns:
-    """Return a system with one repeat of these requests."""
-    return of_runs(window_run(list(requests), [], system=name, **meta), name=name)  # type: ignore[arg-type]
+    """Return a system with one repeat of these requests, at the rate at which they are due."""
+    rows = list(requests)
+    due = sum(START_S <= row.due_s < END_S for row in rows)
+    fields: dict[str, Any] = {"offered_rps": due / WINDOW_S, **meta}
+    return of_runs(window_run(rows, [], system=name, **fields), name=name)
 
 
 def of_runs(*runs: Run, name: str = "baseline", capacity: Run | None = None) -> SystemRuns:
     """Return a system with these repeats."""
     return SystemRuns(name=name, offline=None, windows=list(runs), capacity=capacity)
+
+
+def invalid(evaluation: Evaluation, *names: str) -> Evaluation:
+    """Return the evaluation in which these systems were measured by a client that sent late."""
+    bad = {name: msgspec.structs.replace(evaluation.sets[name], client=INVALID) for name in names}
+    return msgspec.structs.replace(evaluation, sets=evaluation.sets | bad)
 
 
 def cells(figure: Figure, dataset: str, *keys: str, **where: object) -> list[tuple[Any, ...]]:

@@ -42,6 +42,18 @@ def test_a_peak_of_one_sample_is_in_its_bins_highest_and_the_thinning_is_stated(
     assert f"at most {BINS} even bins of up to 2002 samples" in figure.datasets["telemetry"].thinned
 
 
+def test_each_bin_has_the_samples_between_its_edges_and_the_last_one_its_end() -> None:
+    # 640 samples, a second apart, in 160 bins of 639 / 160 s.
+    samples = [sample(second + 0.5, "power_w", float(second)) for second in range(4 * BINS)]
+    runs = SystemRuns(name="baseline", offline=None, windows=[window_run(steady(), samples)])
+    power = rows(
+        device(evaluation(metrics("baseline"), systems={"baseline": runs})), "telemetry", quantity="Power (W)"
+    )
+    assert len(power) == BINS
+    assert [(one["low"], one["high"]) for one in power[:3]] == [(0.0, 3.0), (4.0, 7.0), (8.0, 11.0)]
+    assert (power[-1]["low"], power[-1]["high"]) == (636.0, 639.0)
+
+
 def test_a_limit_near_what_was_seen_is_drawn_and_a_far_one_only_named() -> None:
     runs = SystemRuns(name="baseline", offline=None, windows=[window_run(facts=FACTS)])
     figure = device(evaluation(metrics("baseline"), systems={"baseline": runs}))

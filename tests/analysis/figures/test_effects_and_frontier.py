@@ -72,6 +72,17 @@ def test_who_lacks_a_figure_is_left_out_with_the_reason() -> None:
     assert any(note.startswith("lost is left out") and "saturated" in note for note in figure.notes)
 
 
+def test_a_perfect_system_keeps_its_row_and_says_why_it_is_not_drawn() -> None:
+    perfect = system("perfect", kl=0.0, throughput=(30.0, 30.5, 29.5))
+    others = [system(name, kl=kl, throughput=(20.0, 20.5, 19.5)) for name, kl in (("a", 0.1), ("b", 0.2))]
+    figure = frontier(uncompared(perfect, *others))
+    (found,) = rows(figure, "frontier", system="perfect")
+    assert (found["x"], found["place"]) == (0.0, "on the front")
+    assert [note for note in figure.notes if note.startswith("perfect is not drawn")] == [
+        f"perfect is not drawn in {found['pair']}: 0 has no place on a logarithmic axis."
+    ]
+
+
 def test_fewer_than_two_systems_with_both_figures_have_no_front() -> None:
     assert frontier(uncompared(FAST)).missing == "there is one system only, and no front"
     assert frontier(uncompared(FAST, LOST)).missing == "p95 latency: saturated"

@@ -66,14 +66,30 @@ def test_an_interval_that_holds_no_change_begins_at_none() -> None:
     assert float(found["high_pct"] or 0.0) > float(found["pct"] or 0.0) > 0.0
 
 
-def test_a_measure_without_a_limit_is_in_shares_of_the_largest_and_has_no_limit_to_draw() -> None:
-    one = with_figures(metrics("one"), identical_outputs=known(0.9))
-    two = with_figures(metrics("two"), identical_outputs=known(0.8))
-    found = rows(quality(evaluation(BASELINE, one, two)), "quality", measure="identical outputs")
-    assert [(one["system"], one["pct"], one["limit_pct"]) for one in found] == [
-        ("one", 50.0, None),
-        ("two", 100.0, None),
-    ]
+def test_of_a_range_the_nearer_end_is_what_is_tolerated() -> None:
+    # 0.9 and 1.2 are 0.1 and 0.2 from no change; 1.05 is half of the way to the nearer.
+    wide = msgspec.structs.replace(LIMITS, max_length_ratio=1.2)
+    own = with_figures(metrics("optimized"), output_length_ratio=known(1.05))
+    found = row(quality(evaluation(BASELINE, own, limits=wide)), "quality", measure="length ratio")
+    assert found["limit"] == "0.9 to 1.2"
+    assert (found["pct"], found["limit_pct"]) == (50.0, 100.0)
+
+
+def test_a_measure_without_a_limit_has_no_place_on_the_axis_of_what_is_tolerated() -> None:
+    own = with_figures(metrics("one"), kl_p99=known(0.01, 0.005, 0.02), identical_outputs=known(0.9))
+    found = rows(quality(evaluation(BASELINE, own)), "quality")
+    for measure in ("KL p99, nats", "identical outputs"):
+        (held,) = [one for one in found if one["measure"] == measure]
+        assert (held["drawn"], held["pct"], held["high_pct"], held["limit_pct"]) == (False, None, None, None)
+    drawn = [one["drawn"] for one in found]
+    assert drawn == sorted(drawn, key=lambda one: not one)
+    assert "mean KL, nats" in [one["measure"] for one in found if one["drawn"]]
+
+
+def test_a_change_away_from_the_limit_uses_nothing_of_what_is_tolerated() -> None:
+    own = with_figures(metrics("optimized"), perplexity_ratio=known(0.9, 0.8, 0.95))
+    found = row(quality(evaluation(BASELINE, own)), "quality", measure="perplexity ratio")
+    assert (found["pct"], found["low_pct"], found["high_pct"]) == (0.0, 0.0, 0.0)
 
 
 def test_without_measured_quality_the_gates_reason_is_said() -> None:

@@ -45,6 +45,22 @@ def test_the_slowest_are_those_of_all_repeats_together() -> None:
     assert slow["decode"] == 1800.0
 
 
+def test_the_stage_that_grew_is_named_of_the_slowest_and_not_the_longest() -> None:
+    slow = [completion(19.0 + i / 4, 0.7, admitted_s=19.3, queue_s=0.3, decode_s=0.3) for i in range(2)]
+    figure = stages(evaluation_of(of_requests([*steady(n=38), *slow])))
+    # The queue is 38 times 100 ms and twice 300 ms, so 110 ms on average.
+    assert figure.reading == (
+        "baseline: decode is 59 % of 510 ms; of the slowest 5 % (700 ms) queue has 190 ms more."
+    )
+
+
+def test_of_few_requests_there_are_no_slowest() -> None:
+    figure = stages(evaluation_of(of_requests(steady(n=19))))
+    assert {of for (of,) in cells(figure, "totals", "of")} == {ALL}
+    assert figure.reading == "baseline: decode is 60 % of 500 ms."
+    assert "of the slowest 5 % as well" in stages(evaluation_of(of_requests(steady(n=20)))).reading
+
+
 def test_what_no_stage_accounts_for_is_shown_as_not_timed() -> None:
     figure = stages(evaluation_of(of_requests([completion(10.0 + i, prefill_s=None) for i in range(5)])))
     assert dict(cells(figure, "stages", "stage", "mean_ms", of=ALL))["not timed"] == pytest.approx(100.0)

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
+from bench.analysis.evaluation import Origin
 from bench.analysis.figures.timeline import timeline
 from tests.analysis.figures.evaluating import cells, evaluation_of, of_requests, of_runs
-from tests.recorded import completion, steady, window_run
+from tests.recorded import completion, steady, system_runs, window_run
 
 QUEUE = ("t_s", "waiting", "waiting_most", "running", "running_most")
 
@@ -39,7 +42,7 @@ def test_who_was_turned_away_never_waited_and_who_was_given_up_waited_to_the_end
         "prefill_s": None,
         "decode_s": None,
     }
-    rejected = completion(10.0, 0.0, status="rejected", **nothing)
+    rejected = completion(10.0, 2.0, status="rejected", **nothing)
     given_up = completion(15.0, status="timeout", **nothing | {"done_s": None})
     figure = timeline(evaluation_of(of_requests([rejected, given_up])))
     waiting = cells(figure, "queue", "t_s", "waiting_most")
@@ -64,6 +67,26 @@ def test_the_sentence_has_the_mean_queue_of_the_windows() -> None:
     # Each of ten requests waits 0.1 s in a window of 10 s.
     figure = timeline(evaluation_of(of_requests(steady())))
     assert "0.1 (at most 1) with baseline" in figure.reading
+
+
+def test_the_sentence_knows_no_warm_up_and_the_longest_queue_of_any_repeat() -> None:
+    warming = [completion(7.0, 2.9, admitted_s=9.8), completion(7.5, 2.4, admitted_s=9.8)]
+    together = [completion(row.due_s, admitted_s=row.due_s + 0.3) for row in steady() for _ in range(2)]
+    runs = [
+        window_run([*warming, *rows], [], repeat=i, offered_rps=len(rows) / 10.0)
+        for i, rows in enumerate((together, steady()), 1)
+    ]
+    # Twenty requests wait 0.3 s in the one, ten 0.1 s in the other.
+    assert "0.35 (at most 2) with baseline" in timeline(evaluation_of(of_runs(*runs))).reading
+
+
+def test_that_systems_had_the_same_traffic_is_said_of_several_of_one_folder() -> None:
+    said = "Repeats of one number had the same traffic in every system."
+    two = evaluation_of(system_runs("a"), system_runs("b"))
+    assert said in timeline(two).notes
+    assert said not in timeline(evaluation_of(system_runs("a"), of_runs(name="b"))).notes
+    origin = Origin(folder="one", config_file="", command=(), provenance={}, written={})
+    assert said not in timeline(msgspec.structs.replace(two, origins=(origin, origin))).notes
 
 
 def test_many_requests_are_thinned_with_the_fastest_and_the_slowest() -> None:

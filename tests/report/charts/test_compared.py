@@ -20,11 +20,9 @@ from tests.analysis.figures.compared import evaluation, uncompared
 from tests.analysis.many import DYNAMIC, INT8, system
 from tests.analysis.pairs import metrics
 from tests.analysis.sides import with_figures
-from tests.recorded import system_runs
+from tests.recorded import LIMITS, system_runs
 
 HOSTILE = '<img src=x onerror="alert(1)">'
-DROPS_NOTHING = 'Dropping "fit-y" because spec has discrete height.'
-"""Vega-Lite says so of each view that fits its width alone and has steps for its height; it is drawn so."""
 KINDS = ("changes", "device", "costs", "quality", "limits", "effects", "frontier")
 
 
@@ -76,8 +74,7 @@ def test_a_chart_compiles_without_a_warning_in_light_and_dark(
     themes: tuple[Theme, ...] = ("light", "dark")
     for theme in themes:
         vl_convert.vegalite_to_vega(spec, vl_version=VEGA_LITE, config=config(theme), show_warnings=True)
-    told = "".join(capfd.readouterr()).splitlines()
-    assert not [line for line in told if "WARN" in line and DROPS_NOTHING not in line]
+    assert "WARN" not in "".join(capfd.readouterr())
     json.dumps(spec, allow_nan=False)
 
 
@@ -132,6 +129,36 @@ def test_the_share_of_the_limit_stands_beside_its_bar(
     shares = [row["pct"] for row in figures["limits"].datasets["limits"].rows]
     assert {40.0, 20.0} <= set(shares)
     assert {"40 %", "20 %"} <= set(words(pictures["limits"]).splitlines())
+
+
+def test_a_bar_that_is_cut_says_how_long_it_is() -> None:
+    own = with_figures(metrics("optimized"), mean_kl=known(3.6 * LIMITS.max_mean_kl))
+    figure = FIGURES["quality"](evaluation(metrics("baseline"), own))
+    assert "0.018 (360 %)" in words(drawn(figure, CHARTS["quality"](figure))).splitlines()
+
+
+def test_what_is_not_scored_is_shaded(pictures: dict[str, ET.Element]) -> None:
+    labels = [one.get("aria-label") or "" for one in pictures["device"].iter()]
+    shaded = {text for text in labels if "Not scored of: baseline" in text}
+    assert shaded == {
+        "from_s: \u22124.95; to_s: 0; Not scored of: baseline",
+        "from_s: 10; to_s: 14.95; Not scored of: baseline",
+    }
+
+
+def test_a_mark_is_filled_on_the_front_and_hollow_where_it_is_dominated(
+    figures: dict[str, Figure], pictures: dict[str, ET.Element]
+) -> None:
+    first = figures["frontier"].datasets["axes"].rows[0]["pair"]
+    rows = [row for row in figures["frontier"].datasets["frontier"].rows if row["pair"] == first]
+    opacity = {"on the front": "1", "dominated": "0", "undecided": "0.35"}
+    wanted = sorted(opacity[str(row["place"])] for row in rows)
+    points = [one for one in pictures["frontier"].iter() if one.get("aria-roledescription") == "point"]
+    assert sorted(one.get("fill-opacity", "1") for one in points) == wanted
+    for row in rows:
+        (mark,) = [one for one in points if f"System: {row['system']};" in one.get("aria-label", "")]
+        assert mark.get("fill-opacity", "1") == opacity[str(row["place"])]
+    assert {"on the front", "dominated"} <= {row["place"] for row in rows}
 
 
 def test_of_several_factorials_one_at_a_time_is_drawn(figures: dict[str, Figure]) -> None:

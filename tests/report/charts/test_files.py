@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import struct
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -9,9 +11,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from bench.analysis.figures import FIGURES
 from bench.cli import app
-from bench.cli.plot import files_of, known_kinds
+from bench.cli.plot import files_of, known_kinds, origin_in_words
 from bench.errors import ConfigError
+from bench.report.charts import CHARTS
+from bench.report.charts.files import svg_of
+from bench.run.evaluation import read_evaluation
+from tests.analysis.figures.evaluating import invalid
 from tests.recorded import system_runs, write_experiment
 from tests.run.gating import WRITTEN
 
@@ -62,6 +69,13 @@ def test_an_svg_has_title_reading_numbers_and_where_it_is_from(run: Path, tmp_pa
     assert abs(float(root.get("width", "0")) - 800) <= 1
 
 
+def test_the_foot_says_first_who_is_invalid(run: Path) -> None:
+    evaluation = read_evaluation([run])
+    told = origin_in_words(evaluation)
+    assert "INVALID" not in told
+    assert origin_in_words(invalid(evaluation, "baseline")) == f"INVALID: baseline; {told}"
+
+
 def test_several_kinds_go_into_a_folder_each_under_its_name(run: Path, tmp_path: Path) -> None:
     code, out, _ = plot(run, "--kind", "device", "--kind", "costs", "--out", tmp_path, "--format", "svg")
     assert code == 0
@@ -108,6 +122,37 @@ def test_one_file_is_refused_for_several_kinds_or_another_format(tmp_path: Path)
         files_of(["changes"], tmp_path / "a.png", "svg", one=True)
     assert files_of(["changes"], tmp_path / "a.SVG", None, one=True) == [tmp_path / "a.SVG"]
     assert files_of(["changes"], None, None, one=True) == [Path("changes.png")]
+
+
+def test_a_file_of_another_kind_is_refused_and_a_folder_may_have_an_ending(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"x\.jpg is no png and no svg, and no folder that exists"):
+        files_of(["changes"], tmp_path / "x.jpg", None, one=True)
+    (tmp_path / "plots.v2").mkdir()
+    file = tmp_path / "plots.v2" / "changes.png"
+    assert files_of(["changes"], tmp_path / "plots.v2", None, one=True) == [file]
+
+
+def test_more_pixels_than_can_be_drawn_are_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--width 4000 --scale 8 is more than 8000 pixels across"):
+        plot(run, "--kind", "changes", "--out", tmp_path, "--width", 4000, "--scale", 8)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_legend_of_many_systems_leaves_the_title_inside_the_picture() -> None:
+    run = min((Path(__file__).parents[3] / "results" / "runs" / "policies-cpu").iterdir())
+    figure = FIGURES["rate"](read_evaluation([run]))
+    root = ET.fromstring(svg_of(figure, CHARTS["rate"](figure), theme="light", width_px=800, about="a trial"))
+    assert top_of(root, figure.title) >= 8
+
+
+def top_of(element: ET.Element, text: str) -> float:
+    """Return how far the baseline of a text lies below the element's origin; minus infinity without it."""
+    if "".join(element.itertext()) == text:
+        found = 0.0
+    else:
+        found = max((top_of(child, text) for child in element), default=-math.inf)
+    at = re.search(r"translate\([^,]+,([^)]+)\)", element.get("transform", ""))
+    return found + (float(at[1]) if at else 0.0)
 
 
 def test_all_kinds_and_some_are_not_asked_for_at_once(run: Path) -> None:

@@ -16,9 +16,10 @@ from bench.analysis.figure import Figure
 from bench.analysis.figures import FIGURES
 from bench.report.charts import CHARTS
 from bench.report.charts.files import svg_of
-from bench.report.charts.look import VEGA_LITE, Spec, Theme, config
+from bench.report.charts.look import INK, PALETTE, VEGA_LITE, Spec, Theme, config
+from bench.report.charts.rate import STRIP_PX
 from bench.run.evaluation import read_evaluation
-from tests.analysis.figures.evaluating import evaluation_of, of_requests
+from tests.analysis.figures.evaluating import evaluation_of, of_requests, of_runs
 from tests.analysis.figures.test_rate import searched
 from tests.recorded import completion, steady
 
@@ -104,12 +105,72 @@ def test_a_chart_is_no_wider_than_a_narrow_screen(kind: str) -> None:
 def test_an_overloaded_rate_is_an_open_mark_and_the_capacity_is_named() -> None:
     figure = FIGURES["rate"](evaluation_of(searched("server")))
     said = texts(drawn(figure))
-    assert any("open marks: overloaded" in text for text in said)
+    assert "no percentile: overloaded" in said
+    heights_px: dict[bool, list[float]] = {True: [], False: []}
+    for element in drawn(figure).iter():
+        if element.get("aria-roledescription") == "point":
+            y_px = float((element.get("transform") or "").split(",")[1].rstrip(")"))
+            heights_px["overloaded" in (element.get("aria-label") or "")].append(y_px)
+    assert max(heights_px[True]) < STRIP_PX < min(heights_px[False])
     assert any(text.startswith("server: ") and text.endswith("/s") for text in said)
     assert "p95 objective 1,200 ms" in said
 
 
+def test_a_line_has_the_looks_of_its_system_though_another_has_no_rate() -> None:
+    figure = FIGURES["rate"](evaluation_of(of_runs(name="idle"), searched("server"), searched("other")))
+    colours = {element.get(key) for element in drawn(figure).iter() for key in ("fill", "stroke")}
+    assert PALETTE[0] not in colours
+    assert {PALETTE[1], PALETTE[2]} <= colours
+    legend = [text for element in drawn(figure).iter() if (text := element.text) in ("server", "other")]
+    assert legend == ["server", "other"]
+
+
+def test_the_run_has_seconds_on_its_axis() -> None:
+    said = texts(drawn(FIGURES["timeline"](two())))
+    assert {"seconds since the scored window began", "0", "5", "10"} <= said
+
+
+def test_a_lane_is_named_in_ink_behind_the_mark_of_its_system() -> None:
+    image = drawn(FIGURES["latency"](two()))
+    fills = [
+        element.get("fill")
+        for element in image.iter()
+        if (element.get("aria-label") or "").startswith("head: 0.04; system: plain")
+    ]
+    assert fills == [PALETTE[0], INK["light"]]
+
+
+def test_a_bar_of_a_stage_is_as_long_as_its_mean() -> None:
+    lengths = {}
+    for element in drawn(FIGURES["stages"](two())).iter():
+        label = element.get("aria-label") or ""
+        if element.get("aria-roledescription") == "bar" and "System: plain; Requests: all" in label:
+            stage = label.partition("Stage: ")[2].partition(";")[0]
+            lengths[stage] = float(element.get("d", "").partition("h")[2].partition("v")[0])
+    # 300, 100 and 99.8 ms.
+    assert lengths["decode"] == pytest.approx(3 * lengths["prefill"])
+    assert lengths["queue"] == pytest.approx(0.998 * lengths["prefill"])
+
+
+def test_a_share_of_requests_holds_until_the_next_one_is_answered() -> None:
+    rows = [completion(10.0 + i, 0.3 + i / 10) for i in range(4)]
+    image = drawn(FIGURES["latency"](evaluation_of(of_requests(rows))))
+    (path,) = (e.get("d", "") for e in image.iter() if e.get("aria-roledescription") == "line mark")
+    points = [tuple(map(float, point.split(","))) for point in path[1:].split("L")]
+    steps = [(x, y) for x, y in points if y != points[0][1]]
+    # From 25 % at 300 ms on at 25 % to 400 ms, and from there up to 50 %.
+    assert steps[0][0] == points[0][0]
+    assert steps[1][1] == steps[0][1]
+    assert steps[1][0] == steps[2][0] > steps[0][0]
+    assert steps[2][1] < steps[1][1]
+
+
+def test_a_timeline_says_what_line_and_shade_are() -> None:
+    said = texts(drawn(FIGURES["timeline"](two())))
+    assert "Requests that waited: mean (line) and highest (shade)" in said
+
+
 def test_figures_stand_in_the_lanes_and_at_the_bars() -> None:
     said = texts(drawn(FIGURES["latency"](two())))
-    assert "p50 500 ms,  p95 500 ms" in said
+    assert "pooled p50 500 ms,  p95 500 ms" in said
     assert {"700", "500"} <= texts(drawn(FIGURES["stages"](two())))

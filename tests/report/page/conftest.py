@@ -76,9 +76,7 @@ def opened(
     opened = Opened(name=name, page=page)
 
     def complained(message: ConsoleMessage) -> None:
-        # Vega-Lite has no other place to say what it thinks of a specification that it draws all the same.
-        if not message.text.startswith("WARN "):
-            opened.complaints.append(f"{message.type}: {message.text}")
+        opened.complaints.append(f"{message.type}: {message.text}")
 
     def failed(error: Error) -> None:
         opened.complaints.append(str(error))

@@ -132,6 +132,13 @@ def test_what_a_reader_may_choose_in_a_chart_has_a_label_and_is_no_part_of_the_p
 
 
 @pytest.mark.parametrize("opened", ["capacity-cpu", "hostile"], indirect=True)
+def test_a_table_that_is_read_has_no_scroll_of_its_own(wide: Opened) -> None:
+    cut = """[...document.querySelectorAll(".box:not(:has(> .data))")]
+        .filter((box) => box.scrollHeight > box.clientHeight + 1)
+        .map((box) => box.ariaLabel)"""
+    assert wide.page.evaluate(cut) == []
+
+
 def test_the_numbers_of_every_chart_open_by_keyboard(wide: Opened) -> None:
     for details in wide.page.locator("figure:has(.chart) .tools details").all():
         table = details.locator("table").first
@@ -167,7 +174,7 @@ def test_on_paper_all_is_light_unfolded_and_nothing_is_cut(wide: Opened) -> None
     page = wide.page
     page.emulate_media(color_scheme="dark")
     page.emulate_media(media="print")
-    page.set_viewport_size({"width": 700, "height": 1000})
+    page.set_viewport_size({"width": 688, "height": 1000})  # A4 within its margins
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
@@ -186,6 +193,8 @@ def test_on_paper_all_is_light_unfolded_and_nothing_is_cut(wide: Opened) -> None
         "[...document.querySelectorAll('.box')].every((box) => !box.checkVisibility() "
         "|| getComputedStyle(box).overflow === 'visible')"
     )
+    ends = page.locator("table").evaluate_all("(all) => all.map((one) => one.getBoundingClientRect().right)")
+    assert max(ends) <= 688
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert not folded.evaluate_all("(all) => all.some((one) => one.open)")
 
@@ -213,6 +222,8 @@ def test_without_scripts_the_verdict_and_all_tables_still_stand(opened: Opened) 
     assert plain.locator("main table").count() == opened.page.locator("main table").count()
     assert plain.locator(".verdict").first.is_visible()
     assert not plain.locator("#switches").is_visible(), "nothing is offered that does not work"
+    boxes = [chart.bounding_box() for chart in plain.locator(CHARTS).all()]
+    assert all(box is not None and box["height"] < 2 for box in boxes), "no room for what is not drawn"
     context.close()
 
 

@@ -10,11 +10,14 @@ from collections import Counter
 import msgspec
 import pytest
 
+from bench.analysis.decide import Decision
 from bench.analysis.metrics import METRICS
-from bench.analysis.system import MetricSet, Validity
+from bench.analysis.system import MetricSet, SystemRuns, Validity
 from bench.records import Value
+from bench.report.page.about import measured
 from bench.report.page.embedded import script_code, script_json
 from bench.report.page.page import SCHEMA, render_page
+from tests.recorded import CONFIG, system_runs
 from tests.report.page.making import (
     CHARTS,
     FIGURES,
@@ -176,6 +179,58 @@ def test_ids_are_unique_and_every_inner_link_has_its_target(
         assert set(ids.values()) == {1}
         links = [str(e.attributes["href"]) for e in tree.all("a")]
         assert all(link.startswith("#") and link[1:] in ids for link in links)
+
+
+@pytest.mark.parametrize(
+    ("decision", "tone", "sign"),
+    [
+        ("adopt", "good", "✓"),
+        ("reject", "bad", "✕"),
+        ("hold", "open", "‖"),
+        ("not enough evidence", "open", "?"),
+    ],
+)
+def test_a_verdict_has_the_tone_and_the_sign_of_its_decision(
+    decision: Decision, tone: str, sign: str
+) -> None:
+    found = evaluation()
+    (pair,) = found.pairs
+    verdict = msgspec.structs.replace(pair.verdict, decision=decision)
+    told = msgspec.structs.replace(found, pairs=(msgspec.structs.replace(pair, verdict=verdict),))
+    box = parsed(render_page(told, FIGURES, CHARTS)).one("div", class_=f"verdict {tone}")
+    assert box.one("span", class_="sign").words == sign
+    assert box.one("p", class_="decision").words.removeprefix(sign).lower().startswith(decision)
+
+
+@pytest.mark.parametrize(
+    ("dirty", "told"), [(True, "abc, with uncommitted changes"), (False, "abc, clean"), (None, "abc")]
+)
+def test_the_tree_is_called_what_it_was(dirty: bool | None, told: str) -> None:
+    tree = parsed(render_page(evaluation(provenance={"commit": "abc", "dirty": dirty}), FIGURES, CHARTS))
+    (fact,) = [one for one in tree.all("div") if one.children and one.children[0].words == "commit of bench"]
+    assert fact.one("dd").words == told
+
+
+def test_repeats_are_those_that_were_measured() -> None:
+    planned = CONFIG | {"protocol": {"repeats": 3, "window_s": 20.0}}
+    first, second = (system_runs(name, config=planned) for name in ("baseline", "optimized"))
+    short = msgspec.structs.replace(second, windows=second.windows[:1])
+
+    def told(*systems: SystemRuns) -> str:
+        found = msgspec.structs.replace(evaluation(), systems={one.name: one for one in systems})
+        return dict(measured(found))["Repeats"]
+
+    assert told(first, second) == "3 of 3, 20 s each, per system"
+    assert told(first, short) == "3 of 3, 20 s each (baseline); 1 of 3, 20 s each (optimized)"
+
+
+def test_where_the_common_rate_comes_from_stands_beside_it() -> None:
+    note = "0.5 of the baseline's 1.1481704218114308 requests/s: measured on CPU; offline"
+    told = [dict(measured(evaluation(rate_note=text)))["Common rate"] for text in ("", note)]
+    assert told == [
+        "1 requests/s to every system",
+        "1 requests/s to every system: 0.5 of the baseline's 1.148 requests/s",
+    ]
 
 
 def test_every_metric_is_defined(page: Element) -> None:
