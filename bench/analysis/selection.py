@@ -16,6 +16,7 @@ import msgspec
 
 from bench.analysis.effects import MATERIAL_PCT
 from bench.analysis.gate import at_most, negated
+from bench.analysis.longer import longer_windows
 from bench.analysis.metrics import METRICS, Better
 from bench.analysis.numbers import shown
 from bench.analysis.pareto import Axis, Step, axis_of, lacks, step
@@ -173,7 +174,8 @@ def check(metrics: MetricSet, constraint: Constraint) -> Check:
     value, limit = metrics.values[constraint.name], constraint.limit
     assert value.value is not None
     at_least = constraint.bound == "at least"
-    gate = at_most("", negated(value) if at_least else value, -limit if at_least else limit, "")
+    bounded, most = (negated(value), -limit) if at_least else (value, limit)
+    gate = at_most("", bounded, most, "", longer=longer_windows(metrics.window_s))
     worse_end = None if value.unresolved else value.low if at_least else value.high
     beyond = (value.value if worse_end is None else worse_end) - limit
     return Check(

@@ -304,7 +304,7 @@ def test_the_first_line_says_which_runs_were_read_and_what_to_do(tmp_path: Path)
     bare = pair_of(tmp_path, IMPROVED)
     assert r"Read from baseline\_inference\_metrics.csv and optimized" in notebook.in_short(bare)
     assert "measured on" not in notebook.in_short(bare)
-    measured = read(ROOT / "results")
+    measured = read(ROOT / "results" / "runs" / "cpu-smollm2" / "20261121T203335Z-234b742")
     found = notebook.in_short(measured)
     assert measured.comparison.optimized.origin in found
     assert ", measured on 2026-11-2" in found

@@ -32,8 +32,9 @@ def analysis(pair: Pair) -> str:
     """Return how the figures moved, what became of the expectations, and how the gates came out."""
     verdict = pair.verdict
     lines = [escaped(_tally(pair))]
-    if unsound(verdict.gates):
-        lines += ["", "**Client or device were not sound: none of these figures is to be weighed.**"]
+    if void := unsound(verdict.gates):
+        why = escaped("; ".join(gate.text for gate in void))
+        lines += ["", f"**None of these figures is to be weighed: {why}.**"]
     if verdict.expectations:
         lines += ["", f"| {cells.expected_when(verdict)} | outcome | because |", "|:---|:---|:---|"]
         lines += [_row(found.statement, found.fate, found.text) for found in verdict.expectations]

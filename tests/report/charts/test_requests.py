@@ -51,7 +51,7 @@ def texts(image: ET.Element) -> set[str]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("config_name", ["capacity-cpu", "cpu-smollm2", "cpu-tiny", "policies-cpu"])
+@pytest.mark.parametrize("config_name", ["capacity-cpu", "cpu-smollm2", "policies-cpu"])
 def test_every_committed_run_is_drawn_without_a_warning_or_says_why_not(
     config_name: str, kind: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -65,7 +65,7 @@ def test_terms_stated_at_the_command_line_hold_on_the_page(tmp_path: Path) -> No
     assert "p95 latency at most 4321 ms" in page.one("dl", class_="measured").words
     scale = page.one("section", aria_labelledby="scale").words
     assert "0.123 kg CO2e/kWh" in scale
-    assert "a day at 1,000 requests" in scale
+    assert "A day at 1,000 requests" in scale
 
 
 def test_a_file_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
