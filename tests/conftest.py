@@ -14,6 +14,10 @@ settings.register_profile("suite", derandomize=True, deadline=None)
 settings.register_profile("explore", max_examples=2000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
 
+# A test that runs make does so as a person would, not as a part of the make that runs the tests.
+for name in ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"):
+    os.environ.pop(name, None)
+
 
 def pytest_collection_finish() -> None:
     """Leave what the modules imported out of every later collection: `gc.collect()` took most of a second."""
