@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from bench.analysis.batching import NOT_HELD
 from bench.analysis.comparison import Comparison
 from bench.analysis.decide import Verdict
 from bench.analysis.system import Doubt
@@ -25,6 +26,7 @@ ADMITTED = {
 }
 """Why a batch was started, by the policy's reason to go."""
 WAITED = {
+    NOT_HELD: "nothing",
     "busy": "the engine",
     "size": "a full batch",
     "budget": "room for it",

@@ -29,7 +29,8 @@ LADDERS = (
 )
 """Ticks by how many times the axis spans at least."""
 FIGURE = (
-    "abs(datum.pct) < 0.05 ? '0.0 %' : format(datum.pct, abs(datum.pct) < 999.5 ? '+.1f' : '+.0f') + ' %'"
+    "datum.pct == 0 ? '0.0 %' : format(datum.pct, "
+    "abs(datum.pct) < 0.05 ? '+.1r' : abs(datum.pct) < 999.5 ? '+.1f' : '+.0f') + ' %'"
 )
 
 
