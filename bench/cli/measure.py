@@ -89,15 +89,16 @@ def _run(
         console.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
     answer |= {"csvs": [str(path) for path in written], "failures": failures, "invalid": invalid}
     answer |= {"pages": [str(path) for path in pages], "overloaded": overloaded}
-    answer["rounds"] = rounds_lines(folder)
+    rounds = rounds_lines(folder)
+    answer["rounds"] = rounds
     answer |= {"systems": systems_document(sets), "comparisons": comparisons_document(judged)}
-    for line in [*failures, *rounds_lines(folder), *overloaded]:
+    for line in [*failures, *rounds, *overloaded]:
         _say(line)
     if table:
         show_comparisons(judged, sets, every=every, quiet=quiet, folder=folder)
     lines: list[str] = []
     if len(parts.systems) == 1:
-        lines.insert(0, "one system only, so there is nothing to compare; its figures are in the CSV")
+        lines.append("one system only, so there is nothing to compare; its figures are in the CSV")
     if failures:
         lines.append(f"go on with: bench run --resume {folder}")
     lines += _outdated(results, invalid)
